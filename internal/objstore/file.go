@@ -1,0 +1,175 @@
+package objstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"github.com/superfly/ltx"
+	"golang.org/x/sys/unix"
+)
+
+// xattrChecksum holds Meta's checksum as 16 hexadecimal digits. The time is the
+// file's own, as Litestream reads it.
+const xattrChecksum = "user.walferry.checksum"
+
+// fileStore keeps a replica as <dir>/ltx/<level>/<name>.
+type fileStore struct {
+	dir  string
+	tell func(int64)
+
+	made sync.Map // directories whose entry this process knows to be on the disk
+}
+
+func newFileStore(dir string, tell func(int64)) *fileStore {
+	if tell == nil {
+		tell = func(int64) {}
+	}
+	return &fileStore{dir: dir, tell: tell}
+}
+
+// String is part of Store.
+func (s *fileStore) String() string {
+	u := url.URL{Scheme: "file", Path: s.dir}
+	return u.String()
+}
+
+func (s *fileStore) level(n int) string { return filepath.Join(s.dir, "ltx", strconv.Itoa(n)) }
+
+func (s *fileStore) path(o Object) string { return filepath.Join(s.level(o.Level), o.Name()) }
+
+// List is part of Store.
+func (s *fileStore) List(ctx context.Context, level int, from ltx.TXID) ([]Object, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("list level %d: %w", level, err)
+	}
+	s.tell(0)
+	entries, err := os.ReadDir(s.level(level))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, s.fail("list", fmt.Sprintf("level %d", level), err)
+	}
+	var objs []Object
+	for _, e := range entries {
+		o, ok := parseName(level, e.Name())
+		if !ok || o.Min < from || !e.Type().IsRegular() {
+			continue
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since
+		}
+		if err != nil {
+			return nil, s.fail("list", fmt.Sprintf("level %d", level), err)
+		}
+		o.Size, o.ModTime = info.Size(), info.ModTime()
+		objs = append(objs, o)
+	}
+	sortObjects(objs)
+	return objs, nil
+}
+
+// Open is part of Store.
+func (s *fileStore) Open(ctx context.Context, o Object, off, n int64) (io.ReadCloser, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("open %v: %w", o, err)
+	}
+	s.tell(0)
+	f, err := os.Open(s.path(o))
+	if err != nil {
+		return nil, s.fail("open", o, err)
+	}
+	info, err := f.Stat()
+	if err == nil && n != 0 && off >= info.Size() {
+		err = errRange // as a bucket answers, so that no one relies on a directory
+	}
+	if err != nil {
+		f.Close()
+		return nil, s.fail("open", o, err)
+	}
+	if n < 0 {
+		n = info.Size() - off
+	}
+	return fileReader{io.NewSectionReader(f, off, n), f}, nil
+}
+
+type fileReader struct {
+	io.Reader
+	io.Closer
+}
+
+// Meta is part of Store.
+func (s *fileStore) Meta(ctx context.Context, o Object) (Meta, error) {
+	if err := ctx.Err(); err != nil {
+		return Meta{}, fmt.Errorf("read metadata of %v: %w", o, err)
+	}
+	s.tell(0)
+	info, err := os.Stat(s.path(o))
+	if err != nil {
+		return Meta{}, s.fail("read metadata of", o, err)
+	}
+	m := Meta{Timestamp: info.ModTime().UTC()}
+	var b [16]byte
+	if n, err := unix.Getxattr(s.path(o), xattrChecksum, b[:]); err == nil && n == len(b) {
+		m.Checksum, _ = strconv.ParseUint(string(b[:]), 16, 64)
+	}
+	return m, nil
+}
+
+// Remove is part of Store.
+func (s *fileStore) Remove(ctx context.Context, o Object) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("remove %v: %w", o, err)
+	}
+	s.tell(0)
+	err := os.Remove(s.path(o))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = syncDir(s.level(o.Level))
+	}
+	if err != nil {
+		return s.fail("remove", o, err)
+	}
+	return nil
+}
+
+// AbortUpload is part of Store. A directory has no uploads.
+func (s *fileStore) AbortUpload(context.Context, Object, string) error { return nil }
+
+// Conditional is part of Store: link(2) never replaces a file.
+func (s *fileStore) Conditional(context.Context) (bool, error) { return true, nil }
+
+// fail is the one place where the system's errors become those of this package.
+func (s *fileStore) fail(verb string, noun any, err error) error {
+	var errno unix.Errno
+	errors.As(err, &errno)
+	var todo string
+	switch errno {
+	case unix.EACCES, unix.EPERM:
+		todo = "no permission in %q: let this user read and write there"
+	case unix.EROFS:
+		todo = "%q is on a read-only file system: mount it for writing"
+	case unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG:
+		todo = "%q cannot be a directory: correct replica="
+	case unix.ENOSPC, unix.EDQUOT:
+		return fmt.Errorf("%s %v: no space left for %q: free some there: %w", verb, noun, s.dir, err)
+	}
+	if todo != "" {
+		return fmt.Errorf("%s %v: %w: %s: %w", verb, noun, ErrRefused, fmt.Sprintf(todo, s.dir), err)
+	}
+	if errors.Is(err, fs.ErrNotExist) && verb != "create" {
+		return fmt.Errorf("%s %v: %w", verb, noun, ErrNotExist)
+	}
+	return fmt.Errorf("%s %v: %w", verb, noun, err)
+}

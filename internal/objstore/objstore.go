@@ -1,0 +1,110 @@
+// Package objstore keeps LTX files in a directory or in an S3 bucket, under
+// the names that Litestream uses, so that either tool reads the other's.
+//
+// A store has no state of its own beyond a client: every method may be called
+// from several goroutines, and every one but String talks to the store.
+package objstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/superfly/ltx"
+)
+
+// SnapshotLevel is the level of files that hold a whole database; levels 0 to
+// 3 hold changes. Litestream gave the numbers their meaning.
+const SnapshotLevel = 9
+
+// Object names one LTX file of a replica.
+type Object struct {
+	Level    int
+	Min, Max ltx.TXID
+	Size     int64     // bytes; 0 where the object is about to be created
+	ModTime  time.Time // as the store tells it; zero where unknown
+}
+
+// Name is the object's last path element, `<min>-<max>.ltx`.
+func (o Object) Name() string { return ltx.FormatFilename(o.Min, o.Max) }
+
+func (o Object) String() string { return fmt.Sprintf("level %d %s", o.Level, o.Name()) }
+
+// Meta travels with an object, beside its bytes.
+type Meta struct {
+	Timestamp time.Time // the LTX header's time, in whole milliseconds
+	Checksum  uint64    // of the database after this object; 0 where it is not known
+}
+
+// Body is what an object holds. It is read more than once where a request is
+// tried again.
+type Body interface {
+	io.ReaderAt
+	Size() int64
+}
+
+// Store is one replica's place: a prefix of a bucket, or a directory.
+type Store interface {
+	// String is the URL, without any credential.
+	String() string
+
+	// List returns the objects of a level whose Min is at least from, in
+	// the order of Min and then Max. Names that are no LTX file's are passed over;
+	// a level that does not exist has none.
+	List(ctx context.Context, level int, from ltx.TXID) ([]Object, error)
+
+	// Open reads n bytes of an object from offset off; n < 0 reads to its
+	// end. ErrNotExist where there is no such object.
+	Open(ctx context.Context, o Object, off, n int64) (io.ReadCloser, error)
+
+	// Create writes an object unless one of its name exists, which is
+	// ErrExist: the decision is the store's own, so of two machines only one
+	// succeeds. An object is visible whole or not at all. A body too large for one
+	// request goes up in parts; started is then told the upload's id before
+	// the first part, so that what is left behind can be aborted.
+	//
+	// Any error but ErrExist and those that Refused knows leaves it open
+	// whether the object was written.
+	Create(ctx context.Context, o Object, body Body, m Meta, started func(uploadID string)) error
+
+	// Meta returns what travels with an object.
+	Meta(ctx context.Context, o Object) (Meta, error)
+
+	// Remove deletes an object; one that does not exist is no error.
+	Remove(ctx context.Context, o Object) error
+
+	// AbortUpload ends an upload that Create began and did not end; one
+	// that is not known any more is no error.
+	AbortUpload(ctx context.Context, o Object, uploadID string) error
+
+	// Conditional tells by trial whether the store honours the condition
+	// of Create. A store that does not cannot tell two writers apart.
+	Conditional(ctx context.Context) (bool, error)
+}
+
+// Errors of all stores.
+var (
+	// ErrExist is returned by Create when an object of that name exists.
+	ErrExist = errors.New("object exists")
+	// ErrNotExist is returned where an object that is asked for is not there.
+	ErrNotExist = errors.New("object does not exist")
+	// ErrRefused is wrapped where the store answered that it will not do
+	// this until somebody changes something: no such bucket, wrong
+	// credentials, no permission. Nothing was written.
+	ErrRefused = errors.New("refused")
+	// ErrURL is wrapped by New when a replica's URL or option is malformed.
+	ErrURL = errors.New("not a replica URL")
+)
+
+// Options are what a URL does not say.
+type Options struct {
+	Endpoint  string // host or URL of an S3-compatible store; empty: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS
+	Region    string // empty: AWS_REGION, AWS_DEFAULT_REGION, us-east-1
+	PathStyle string // "1", "0" or empty: path style wherever an endpoint is given
+
+	// OnRequest is called once per request that goes to the store, with the
+	// bytes that its body carries. May be nil; called from any goroutine.
+	OnRequest func(sent int64)
+}

@@ -1,0 +1,103 @@
+package objstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Deadlines. A PUT that is believed must have ended within half of the time for
+// which level-0 objects are kept (Litestream's is five minutes), hence the two minutes.
+const (
+	shortRequest  = 60 * time.Second  // a request with a small body, to its end
+	partRequest   = 120 * time.Second // one with up to minPart bytes; more in proportion
+	joinRequest   = 10 * time.Minute  // the end of an upload, which a store may take to copy
+	abortRequest  = 10 * time.Second  // cleaning up on the way out
+	silentRequest = 60 * time.Second  // without a byte, where the whole takes as long as it takes
+)
+
+// errSlow is the cause of what our own deadlines end.
+var errSlow = errors.New("check the network and endpoint=")
+
+func slow(host string, d time.Duration) error {
+	return fmt.Errorf("no answer from %s within %s: %w", host, d, errSlow)
+}
+
+func deadline(ctx context.Context, d time.Duration, host string) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, d, slow(host, d))
+}
+
+// newTransport makes connections that neither hang nor pile up.
+func newTransport(onRequest func(int64)) http.RoundTripper {
+	t := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: partRequest,
+		ExpectContinueTimeout: time.Second,
+		MaxIdleConnsPerHost:   8,
+		IdleConnTimeout:       90 * time.Second,
+		DisableCompression:    true, // an object must arrive as it was stored
+	}
+	if onRequest == nil {
+		return t
+	}
+	return counter{t, onRequest}
+}
+
+// counter tells of every request before it goes out.
+type counter struct {
+	next http.RoundTripper
+	tell func(int64)
+}
+
+// RoundTrip is part of http.RoundTripper.
+func (c counter) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.tell(max(r.ContentLength, 0))
+	return c.next.RoundTrip(r)
+}
+
+// watchdog cancels a context when reset was not called for silentRequest. It
+// is for what may take long as a whole but not between two steps.
+type watchdog struct {
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+}
+
+func watch(ctx context.Context, host string) (context.Context, *watchdog) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return ctx, &watchdog{cancel, time.AfterFunc(silentRequest, func() { cancel(slow(host, silentRequest)) })}
+}
+
+func (w *watchdog) reset() { w.timer.Reset(silentRequest) }
+func (w *watchdog) stop()  { w.timer.Stop() }
+func (w *watchdog) end()   { w.timer.Stop(); w.cancel(nil) }
+
+// s3Reader reads a response. The dog sleeps while its user works on what it read.
+type s3Reader struct {
+	body io.ReadCloser
+	ctx  context.Context
+	dog  *watchdog
+	fail func(error) error
+}
+
+// Read is part of io.Reader.
+func (r *s3Reader) Read(p []byte) (int, error) {
+	r.dog.reset()
+	n, err := r.body.Read(p)
+	r.dog.stop()
+	if err != nil && err != io.EOF {
+		err = r.fail(err)
+	}
+	return n, err
+}
+
+// Close is part of io.Closer.
+func (r *s3Reader) Close() error {
+	r.dog.end()
+	return r.body.Close()
+}

@@ -1,0 +1,354 @@
+package shipper
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/superfly/ltx"
+	"github.com/walferry/walferry/internal/ledger"
+	"golang.org/x/sys/unix"
+)
+
+// errLost ends a term: the ledger is another file now, or another shipper's.
+var errLost = errors.New("ledger was replaced")
+
+const (
+	// scanPages is how many pages a batch may read and still be short: 16 MiB
+	// at the usual page size, some 20 ms. A longer one does not give way to
+	// a restart of the WAL, or a busy database would never get through it.
+	scanPages = 4096
+
+	// busyPause is how long a batch first waits for somebody else's lock to
+	// end: longer than most transactions, short beside a window.
+	busyPause = 20 * time.Millisecond
+)
+
+// object is a batch that was read: an LTX file, and what the ledger will know
+// once the store has it.
+type object struct {
+	txid     ltx.TXID
+	nonce    uint64
+	time     time.Time
+	pageSize uint32
+	commit   uint32 // pages of the database
+	pages    int    // that the file holds
+	headSum  uint64
+	checksum uint64 // of the database; 0: not known
+	salt     [2]uint32
+	frame    uint32
+}
+
+// batch ships once: everything that is committed when it begins. It returns how
+// long to wait before it is tried again, 0 when it is done. An error ends the
+// term. A Drain is told when nothing more will be read.
+func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
+	l := s.ledger.Load()
+	h := l.Header()
+	if l.Lost() || atomic.LoadUint64(&h.ShipperEpoch) != s.term {
+		return 0, errLost
+	}
+	s.beat()
+	if !s.claimed {
+		if again := s.claim(); !s.claimed {
+			return again, nil
+		}
+	}
+
+	atomic.StoreUint32(&h.Poked, 0)
+	if since := atomic.SwapUint64(&h.OpenSinceMs, 0); since != 0 && atomic.LoadUint64(&h.ShipSinceMs) == 0 {
+		atomic.StoreUint64(&h.ShipSinceMs, since)
+	}
+	window := atomic.LoadUint64(&h.Window)
+	atomic.StoreUint64(&h.Window, window+1)
+	// The value before the pin: what is counted later is of a later state.
+	all := atomic.LoadUint64(&h.All)
+	l.TakeDirty()
+
+	o, every, err := s.read(l)
+	defer s.body.reset()
+	defer s.sums.reset()
+	switch {
+	case err == nil:
+		s.busy = 0
+	case errors.Is(err, ErrBusy):
+		s.busy = min(max(2*s.busy, busyPause), time.Second)
+		return s.busy, nil
+	case errors.Is(err, ErrNotWAL):
+		s.fail(StateNotWAL, errors.New("the database is not in WAL mode, so nothing ships: PRAGMA journal_mode=WAL switches it, or wal=auto as soon as nobody is at it"))
+		return 0, nil
+	case errors.Is(err, errPageSize):
+		s.fail(StatePageSize, err)
+		return 0, nil
+	default:
+		s.fail(StateFailing, err)
+		return s.retry.next(), nil
+	}
+
+	s.noteUndone(h)
+	if o != nil {
+		if err := s.prepare(l, o); err != nil {
+			s.fail(StateFailing, err)
+			return s.retry.next(), nil
+		}
+		if d != nil {
+			d.haveRead()
+		}
+		if again, err := s.put(o, d); err != nil || again > 0 || s.state.Stuck() {
+			return again, err
+		}
+		if l.Lost() || atomic.LoadUint64(&h.ShipperEpoch) != s.term {
+			return 0, errLost
+		}
+		s.record(l, o)
+	} else if d != nil {
+		d.haveRead()
+	}
+	if every {
+		atomic.StoreUint64(&h.AllDone, all)
+		atomic.StoreUint64(&h.ComparedEpoch, atomic.LoadUint64(&h.Epoch))
+	}
+	l.ClearInflight()
+	atomic.StoreUint64(&h.ShipSinceMs, 0)
+	atomic.StoreUint64(&h.Durable, window)
+	s.succeed()
+	s.beat()
+	wakeWaiters(h)
+	return 0, nil
+}
+
+var errPageSize = errors.New("page size changed")
+
+// read pins a snapshot and encodes what the store lacks of it. Without an object
+// there is nothing to send. every tells that all pages were looked at.
+func (s *Shipper) read(l *ledger.Ledger) (o *object, every bool, err error) {
+	h := l.Header()
+	scan := atomic.LoadUint64(&h.All) != atomic.LoadUint64(&h.AllDone) || l.Pending() > scanPages
+	snap, err := s.cfg.Source.Pin(scan)
+	if err != nil {
+		return nil, false, err
+	}
+	defer snap.Close()
+	n, size := snap.Pages(), snap.PageSize()
+	if n == 0 {
+		return nil, true, nil
+	}
+	if h.PageSize != 0 && h.PageSize != size && h.TXID != 0 {
+		return nil, false, fmt.Errorf("%w from %d to %d bytes, and a replica's cannot change: give the database another prefix", errPageSize, h.PageSize, size)
+	}
+	h.PageSize = size
+	if err := l.Grow(n); err != nil {
+		return nil, false, err
+	}
+	tail, smallest, ok := snap.Tail()
+	for _, p := range tail {
+		l.SetInflight(p)
+	}
+	// Looked at again, and not taken, now that the snapshot is pinned.
+	every = !ok || atomic.LoadUint64(&h.All) != atomic.LoadUint64(&h.AllDone) || h.TXID == 0
+	floor := min(n, smallest, h.MinInflight, atomic.LoadUint32(&h.MinPages))
+	resized := h.DBPages != n // or not known
+	if resized {
+		floor = min(floor, h.DBPages)
+		l.SetInflight(1)
+	}
+
+	o = &object{txid: ltx.TXID(h.TXID + 1), nonce: rand.Uint64() | 1, pageSize: size, commit: n}
+	// A clock that was set back must not turn the order of objects around.
+	o.time = time.UnixMilli(max(time.Now().UnixMilli(), h.HeadTimeMs+1))
+	o.salt, o.frame = snap.Position()
+	if err := s.encode(l, snap, o, floor, every, resized); err != nil {
+		return nil, false, err
+	}
+	if o.pages == 0 {
+		return nil, every, nil
+	}
+	return o, every, nil
+}
+
+// encode writes the LTX file of the candidates that differ to s.body, and page
+// numbers with their sums to s.sums. Reading and comparing is one goroutine,
+// compressing another.
+func (s *Shipper) encode(l *ledger.Ledger, snap Snapshot, o *object, floor uint32, every, resized bool) error {
+	lock := ledger.LockPage(o.pageSize)
+	e := newEncoder(&s.body, o, s.cfg.Database)
+	checksum := s.xorOf(l, lock)
+	known := s.xorKnown
+	if every {
+		checksum, known = 0, true
+	}
+
+	var sum [12]byte
+	flush := func(c *chunk) error {
+		if err := snap.Read(c.pages, c.data[:len(c.pages)*int(o.pageSize)]); err != nil {
+			return err
+		}
+		kept := 0
+		for i, p := range c.pages {
+			page := c.page(i, o.pageSize)
+			was, is := l.Sum(p), ledger.PageSum(p, page)
+			if every {
+				was = 0
+			}
+			checksum ^= was ^ is
+			if l.Sum(p) == is && !(resized && p == 1) && o.txid != 1 {
+				continue
+			}
+			binary.LittleEndian.PutUint32(sum[:], p)
+			binary.LittleEndian.PutUint64(sum[4:], is)
+			if _, err := s.sums.Write(sum[:]); err != nil {
+				return err
+			}
+			if kept != i {
+				c.pages[kept] = p
+				copy(c.page(kept, o.pageSize), page)
+			}
+			kept++
+		}
+		c.pages = c.pages[:kept]
+		o.pages += kept
+		e.put(c)
+		return nil
+	}
+
+	c, err := e.chunk(), error(nil)
+	for p := range l.Candidates(o.commit, floor, every) {
+		if p == lock {
+			continue
+		}
+		if c.pages = append(c.pages, p); len(c.pages) == cap(c.pages) {
+			if err = flush(c); err != nil {
+				break
+			}
+			c = e.chunk()
+		}
+	}
+	if err == nil && len(c.pages) > 0 {
+		err = flush(c)
+	}
+	if closeErr := e.close(); err == nil {
+		err = closeErr
+	}
+	if err != nil || o.pages == 0 {
+		return err
+	}
+	if known && knownPages(l) > o.commit && !every {
+		for p := o.commit + 1; p <= knownPages(l); p++ {
+			checksum ^= l.Sum(p)
+		}
+	}
+	if known {
+		o.checksum = checksum
+	}
+	o.headSum = e.headSum
+	if err := s.body.flush(); err != nil {
+		return err
+	}
+	return s.sums.flush()
+}
+
+// knownPages is the size that the entries speak of, 0 where it is not known.
+func knownPages(l *ledger.Ledger) uint32 {
+	if n := l.Header().DBPages; n != ledger.None {
+		return n
+	}
+	return 0
+}
+
+// xorOf is the checksum of what the store has, kept from batch to batch.
+func (s *Shipper) xorOf(l *ledger.Ledger, lock uint32) uint64 {
+	if !s.xorKnown {
+		s.xor = l.XOR(knownPages(l), lock)
+		s.xorKnown = s.xor != 0
+	}
+	return s.xor
+}
+
+// prepare makes the ledger ready for the attempt: whatever happens from here on,
+// no entry speaks of a page that the object may have changed.
+func (s *Shipper) prepare(l *ledger.Ledger, o *object) error {
+	h := l.Header()
+	s.xorKnown = false
+	if err := s.eachSum(o, func(p uint32, _ uint64) { l.SetSum(p, 0) }); err != nil {
+		return err
+	}
+	l.ForgetFrom(o.commit)
+	atomic.StoreUint32(&h.DBPages, ledger.None)
+	noteAttempt(h, o)
+	return l.Sync()
+}
+
+// record writes down what the store now has.
+func (s *Shipper) record(l *ledger.Ledger, o *object) {
+	h := l.Header()
+	err := s.eachSum(o, func(p uint32, sum uint64) { l.SetSum(p, sum) })
+	h.HeadSum, h.HeadTimeMs = o.headSum, o.time.UnixMilli()
+	atomic.StoreUint32(&h.DBPages, o.commit)
+	atomic.StoreUint64(&h.TXID, uint64(o.txid))
+	clearAttempts(h, uint64(o.txid))
+	h.ShippedRing[h.ShippedNext%uint64(len(h.ShippedRing))] = ledger.Shipped{TXID: uint64(o.txid), Salt: o.salt, MxFrame: o.frame}
+	h.ShippedNext++
+	atomic.AddUint64(&h.Batches, 1)
+	s.xor, s.xorKnown = o.checksum, o.checksum != 0 && err == nil
+	if err != nil {
+		// The sums could not be read back; unknown is what they stay.
+		atomic.AddUint64(&h.All, 1)
+		s.cfg.Log(true, err.Error())
+	}
+}
+
+// eachSum calls f for every page of the batch.
+func (s *Shipper) eachSum(o *object, f func(p uint32, sum uint64)) error {
+	r := io.NewSectionReader(&s.sums, 0, s.sums.Size())
+	buf := make([]byte, 12*4096)
+	for {
+		n, err := io.ReadFull(r, buf)
+		for b := buf[:n]; len(b) >= 12; b = b[12:] {
+			f(binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint64(b[4:]))
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read sums of TXID %s: %w", o.txid, err)
+		}
+	}
+}
+
+// noteUndone compares what recovery dropped from the WAL with what was shipped:
+// those commits are in the store's history and not in the database any more. The
+// batch under way takes the store back to what the database is.
+func (s *Shipper) noteUndone(h *ledger.Header) {
+	behind := atomic.LoadUint32(&h.Behind)
+	if behind == h.BehindDone {
+		return
+	}
+	h.BehindDone = behind
+	var first, last uint64
+	for _, o := range h.ShippedRing {
+		if o.TXID == 0 || o.Salt != h.BehindSalt || o.MxFrame <= h.BehindFrame {
+			continue
+		}
+		if first == 0 || o.TXID < first {
+			first = o.TXID
+		}
+		last = max(last, o.TXID)
+	}
+	if last == 0 {
+		return
+	}
+	atomic.StoreUint64(&h.UndoneFirst, first)
+	atomic.StoreUint64(&h.UndoneLast, last)
+	s.cfg.Log(true, fmt.Sprintf("a recovery after a crash took back commits that the replica has, TXID %016x to %016x: the next object takes it back too", first, last))
+}
+
+// wakeWaiters wakes those who wait for durable to move, in all processes.
+func wakeWaiters(h *ledger.Header) {
+	const futexWake, everyone = 1, 1 << 30
+	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&h.Durable)), futexWake, everyone, 0, 0, 0)
+}

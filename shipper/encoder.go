@@ -1,0 +1,119 @@
+package shipper
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/superfly/ltx"
+	"github.com/walferry/walferry/internal/ledger"
+)
+
+// chunkPages is how many pages move from reading to compressing at a time, and
+// chunks how many of them there are: 1 MiB at the usual page size, 16 at the
+// largest.
+const (
+	chunkPages = 64
+	chunks     = 4
+)
+
+// chunk is a run of candidate pages and their content.
+type chunk struct {
+	pages []uint32
+	data  []byte
+}
+
+func (c *chunk) page(i int, size uint32) []byte {
+	return c.data[i*int(size) : (i+1)*int(size)]
+}
+
+// encoder writes an LTX file from chunks, in a goroutine that starts with the
+// first chunk that holds a page and ends with close. The file is as Litestream's
+// level 0 wants it: no checksums of the database in it, and a WAL position of 32
+// with size 0, from which its replication can go on.
+type encoder struct {
+	out     *spool
+	o       *object
+	spill   string
+	free    chan *chunk
+	full    chan *chunk
+	result  chan error
+	made    int
+	headSum uint64
+}
+
+func newEncoder(out *spool, o *object, database string) *encoder {
+	return &encoder{out: out, o: o, spill: filepath.Dir(database), free: make(chan *chunk, chunks)}
+}
+
+// chunk returns an empty chunk.
+func (e *encoder) chunk() *chunk {
+	if e.made < chunks {
+		select {
+		case c := <-e.free:
+			return c
+		default:
+		}
+		e.made++
+		return &chunk{pages: make([]uint32, 0, chunkPages), data: make([]byte, chunkPages*int(e.o.pageSize))}
+	}
+	return <-e.free
+}
+
+// put hands a chunk over.
+func (e *encoder) put(c *chunk) {
+	if len(c.pages) == 0 {
+		e.free <- c
+		return
+	}
+	if e.full == nil {
+		e.full = make(chan *chunk, chunks)
+		e.result = make(chan error, 1)
+		go e.run()
+	}
+	e.full <- c
+}
+
+// close ends the file and returns what went wrong.
+func (e *encoder) close() error {
+	if e.full == nil {
+		return nil
+	}
+	close(e.full)
+	return <-e.result
+}
+
+func (e *encoder) run() {
+	var err error
+	enc, _ := ltx.NewEncoder(e.out)
+	enc.SetSpillDir(e.spill)
+	defer func() {
+		_ = enc.Cleanup()
+		e.result <- err
+	}()
+	header := ltx.Header{
+		Version: ltx.Version, Flags: ltx.HeaderFlagNoChecksum,
+		PageSize: e.o.pageSize, Commit: e.o.commit,
+		MinTXID: e.o.txid, MaxTXID: e.o.txid,
+		Timestamp: e.o.time.UnixMilli(),
+		WALOffset: 32, NodeID: e.o.nonce,
+	}
+	if err = enc.EncodeHeader(header); err == nil {
+		b, _ := header.MarshalBinary()
+		e.headSum = ledger.HeadSum(b)
+	}
+	for c := range e.full {
+		for i, p := range c.pages {
+			if err != nil {
+				break
+			}
+			if err = enc.EncodePage(ltx.PageHeader{Pgno: p}, c.page(i, e.o.pageSize)); err != nil {
+				err = fmt.Errorf("encode page %d: %w", p, err)
+			}
+		}
+		c.pages = c.pages[:0]
+		e.free <- c
+	}
+	if err == nil {
+		err = enc.Close()
+	}
+}

@@ -1,0 +1,245 @@
+package shipper
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/superfly/ltx"
+	"github.com/walferry/walferry/internal/ledger"
+	"github.com/walferry/walferry/internal/objstore"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// slowPut is how long a PUT may take before the store is looked at again:
+	// another machine may have taken over meanwhile.
+	slowPut = 30 * time.Second
+
+	// proofHolds is half the time for which Litestream keeps level 0 at the
+	// least. Within it no compaction can have freed a name that was taken, so
+	// that a name being free proves that nobody has written it.
+	proofHolds = 150 * time.Second
+)
+
+// backoff doubles from half a second to 30 s, with jitter so that many
+// databases do not knock at a store together.
+type backoff struct{ last time.Duration }
+
+func (b *backoff) next() time.Duration {
+	b.last = min(max(2*b.last, 500*time.Millisecond), 30*time.Second)
+	return b.last/2 + rand.N(b.last/2)
+}
+
+// levelOf is where an object lies: the first holds the whole database and is
+// stored once only, as a snapshot.
+func levelOf(txid ltx.TXID) int {
+	if txid == 1 {
+		return objstore.SnapshotLevel
+	}
+	return 0
+}
+
+func objectOf(txid ltx.TXID) objstore.Object {
+	return objstore.Object{Level: levelOf(txid), Min: txid, Max: txid}
+}
+
+// put brings an object into the store, trying again for as long as it takes: the
+// same bytes under the same name, since an earlier try may have arrived. It
+// returns early, with a pause after which a new batch is to be read, where a
+// Drain's time is over or an earlier attempt turns out to be there.
+func (s *Shipper) put(o *object, d *Drain) (again time.Duration, err error) {
+	h := s.header()
+	name := objectOf(o.txid)
+	meta := objstore.Meta{Timestamp: o.time, Checksum: o.checksum}
+	for {
+		began := bootTime()
+		err := s.cfg.Store.Create(s.ctx, name, &s.body, meta, func(id string) { s.noteUpload(o, id) })
+		if errors.Is(err, objstore.ErrExist) {
+			switch whose, lookErr := s.whose(name, o); {
+			case lookErr != nil:
+				err = lookErr
+			case whose == ours:
+				err = nil
+			case whose == earlier:
+				return time.Millisecond, s.acceptEarlier(name)
+			default:
+				s.fenced(name)
+				return 0, nil
+			}
+		}
+		if err == nil {
+			return s.believe(o, name, began)
+		}
+		if s.ctx.Err() != nil {
+			return 0, s.ctx.Err()
+		}
+		s.failStore(err)
+		if !s.pause(d) {
+			return s.retry.last + time.Millisecond, nil
+		}
+		if s.ledger.Load().Lost() || atomic.LoadUint64(&h.ShipperEpoch) != s.term {
+			return 0, errLost
+		}
+	}
+}
+
+// pause waits before the next try, less if somebody asks for a sync. False when
+// there is no time left for another.
+func (s *Shipper) pause(d *Drain) bool {
+	wait := s.retry.next()
+	if d != nil {
+		if left := time.Until(d.deadline); left < wait {
+			return false
+		}
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	asked := atomic.LoadUint64(&s.header().SyncWanted)
+	for {
+		select {
+		case <-s.ctx.Done():
+			return true // the caller looks
+		case <-timer.C:
+			return true
+		case <-s.wake:
+			if atomic.LoadUint64(&s.header().SyncWanted) != asked {
+				return true
+			}
+		case late := <-s.drains:
+			// Somebody wants to close while the store is away: this batch is
+			// read, the rest stays in the ledger. One more try is made now.
+			late.haveRead()
+			s.late = append(s.late, late)
+			return true
+		}
+	}
+}
+
+// failStore records what the store said.
+func (s *Shipper) failStore(err error) {
+	if errors.Is(err, objstore.ErrRefused) {
+		s.fail(StateRefused, err)
+	} else {
+		s.fail(StateUnreachable, err)
+	}
+	s.beat()
+}
+
+// believe decides whether a successful PUT means what it says. A name can be
+// free again after compaction, so a proof that is too old must be renewed: if
+// something newer is there that is not ours, our object is taken back.
+func (s *Shipper) believe(o *object, name objstore.Object, began time.Duration) (time.Duration, error) {
+	now := bootTime()
+	stale := s.proof == 0 || now-s.proof > proofHolds
+	for stale || now-began > slowPut {
+		newer, err := s.cfg.Store.List(s.ctx, 0, o.txid+1)
+		if err == nil && len(newer) == 0 {
+			break
+		}
+		if err == nil {
+			if stale {
+				_ = s.cfg.Store.Remove(s.ctx, name)
+			}
+			s.fenced(newer[0])
+			return 0, nil
+		}
+		if s.ctx.Err() != nil {
+			return 0, s.ctx.Err()
+		}
+		s.failStore(err)
+		s.pause(nil)
+	}
+	s.proof = now
+	return 0, nil
+}
+
+type owner int
+
+const (
+	foreign owner = iota
+	ours          // this attempt of ours
+	earlier       // an attempt of ours whose outcome was not known
+)
+
+// whose reads the nonce of an object that is there.
+func (s *Shipper) whose(name objstore.Object, o *object) (owner, error) {
+	header, _, err := objstore.ReadHeader(s.ctx, s.cfg.Store, name)
+	if err != nil {
+		return foreign, err
+	}
+	if o != nil && header.NodeID == o.nonce {
+		return ours, nil
+	}
+	for _, a := range s.header().Attempts {
+		if a.TXID == uint64(name.Max) && a.Nonce == header.NodeID {
+			return earlier, nil
+		}
+	}
+	return foreign, nil
+}
+
+// acceptEarlier goes on from an object of an attempt of before. Which pages it
+// holds is not known any more; their entries were made unknown and their bits
+// are still in flight.
+func (s *Shipper) acceptEarlier(name objstore.Object) error {
+	header, raw, err := objstore.ReadHeader(s.ctx, s.cfg.Store, name)
+	if err != nil {
+		return nil // the next batch meets the same conflict
+	}
+	h := s.header()
+	h.HeadSum, h.HeadTimeMs = ledger.HeadSum(raw[:]), header.Timestamp
+	atomic.StoreUint32(&h.DBPages, ledger.None)
+	atomic.StoreUint64(&h.TXID, uint64(name.Max))
+	clearAttempts(h, uint64(name.Max))
+	s.xorKnown = false
+	return nil
+}
+
+func (s *Shipper) fenced(by objstore.Object) {
+	s.fail(StateFenced, fmt.Errorf("another writer has put %s into %s: stop one of the two, then give this database another prefix, or open it with takeover=1 to go on with what is here", by, s.cfg.Store))
+}
+
+// noteAttempt remembers a try before it is made. A slot is freed when a TXID is
+// settled; should all be taken, the oldest is given up.
+func noteAttempt(h *ledger.Header, o *object) {
+	slot := 0
+	for i, a := range h.Attempts {
+		if a.TXID == 0 {
+			slot = i
+			break
+		}
+		if i == len(h.Attempts)-1 {
+			copy(h.Attempts[:], h.Attempts[1:])
+			slot = i
+		}
+	}
+	h.Attempts[slot] = ledger.Attempt{TXID: uint64(o.txid), Nonce: o.nonce}
+}
+
+func (s *Shipper) noteUpload(o *object, id string) {
+	h := s.header()
+	for i := range h.Attempts {
+		if h.Attempts[i].TXID == uint64(o.txid) && h.Attempts[i].Nonce == o.nonce {
+			h.Attempts[i].SetUploadID(id)
+		}
+	}
+}
+
+// clearAttempts frees the slots of all TXIDs up to one.
+func clearAttempts(h *ledger.Header, txid uint64) {
+	for i := range h.Attempts {
+		if h.Attempts[i].TXID <= txid {
+			h.Attempts[i] = ledger.Attempt{}
+		}
+	}
+}
+
+// bootTime goes on while the machine is suspended, as another machine's time does.
+func bootTime() time.Duration {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t)
+	return time.Duration(t.Nano())
+}

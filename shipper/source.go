@@ -1,0 +1,39 @@
+package shipper
+
+import "errors"
+
+// Source gives the shipper one committed state of a database at a time.
+type Source interface {
+	// Pin holds the newest committed state until the Snapshot is closed. A
+	// scan, which may take long, gives way to fewer than a batch does.
+	// Errors: ErrBusy, ErrNotWAL, or one that names what is wrong.
+	Pin(scan bool) (Snapshot, error)
+}
+
+// Snapshot is a pinned state. Only one goroutine uses it.
+type Snapshot interface {
+	PageSize() uint32 // bytes; 0 if the database is empty
+	Pages() uint32    // the database's size
+
+	// Position is where the state ends in the WAL.
+	Position() (salt [2]uint32, frame uint32)
+
+	// Tail returns the pages of commits that are in the state and that no
+	// marker has marked yet, and the smallest size in pages that the database had
+	// meanwhile. Without ok it cannot be known, and every page is a candidate.
+	Tail() (pages []uint32, smallest uint32, ok bool)
+
+	// Read reads pages, one behind the other, into buf. ErrBusy where
+	// somebody waits for the database: the Snapshot is then to be closed at once.
+	Read(pages []uint32, buf []byte) error
+
+	Close()
+}
+
+// Errors of a Source.
+var (
+	// ErrBusy is returned when the state cannot be read just now: try again soon.
+	ErrBusy = errors.New("database is busy")
+	// ErrNotWAL is returned when the database is not in WAL mode.
+	ErrNotWAL = errors.New("database is not in WAL mode")
+)

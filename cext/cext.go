@@ -1,0 +1,235 @@
+// Package cext is the C shim VFS, and the door between it and Go. shim.c tells
+// how it works; ledger.h draws the file that both sides share.
+//
+// The shim reaches Go through the functions exported here, which call the
+// Handler. Go reaches the shim through Register, OpenReader and the waits. No Go
+// pointer is kept in C: a connection is known by a number.
+package cext
+
+/*
+#cgo CFLAGS: -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -fvisibility=hidden
+#cgo SQLITE3VFS_LOADABLE_EXT CFLAGS: -DSQLITE3VFS_LOADABLE_EXT
+#cgo LDFLAGS: -lpthread
+#include <stdlib.h>
+#include "wf.h"
+
+static inline char *wf_copy(const char *s) { return sqlite3_mprintf("%s", s); }
+static inline void wf_free(void *p) { sqlite3_free(p); }
+static inline const char *wf_sqlite_version(void) { return sqlite3_libversion(); }
+static inline void wf_set_log_level(int level) { atomic_store(&wf.log_level, level); }
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"unsafe"
+)
+
+// Handler is Go's side of the shim. Calls come from any thread, never from a
+// forked child, and never while the shim holds a lock of its own.
+type Handler interface {
+	// Start reads what the environment says about the process.
+	Start() (makeDefault bool, err error)
+
+	// Open is called when a database is being opened. params are the URI's.
+	Open(path string, params map[string]string) (Opened, error)
+
+	// Last is called when the only connection of this process is about to
+	// ask for the database alone, as a last close does. Until it returns, a reader
+	// can still read.
+	Last(handle uint64)
+
+	// Close is called after a connection that Open has seen was closed.
+	Close(handle uint64)
+
+	// Status returns the JSON of PRAGMA walferry_status.
+	Status(handle uint64) string
+
+	// Exit is called when the process ends by exit(3).
+	Exit()
+
+	// Panicked is told what a call of the above was stopped by.
+	Panicked(value any, stack []byte)
+}
+
+// Opened is the answer to an open.
+type Opened struct {
+	Handle  uint64
+	AutoWAL bool   // switch the database to WAL mode when nobody is at it
+	Why     string // if set, nothing is replicated, for this reason
+}
+
+// ErrReadOnly makes an open fail with SQLITE_READONLY; other errors fail it
+// with SQLITE_CANTOPEN.
+var ErrReadOnly = errors.New("read-only")
+
+var handler Handler
+
+// Register registers the VFS, over the default one. h must be the same at
+// every call. The error says what SQLite or the environment lacks.
+func Register(h Handler, makeDefault bool) error {
+	handler = h
+	var text *C.char
+	var def C.int
+	if makeDefault {
+		def = 1
+	}
+	if rc := C.wf_start(def, &text); rc != C.SQLITE_OK {
+		return errors.New(take(text, fmt.Sprintf("register VFS: SQLite error %d", int(rc))))
+	}
+	return nil
+}
+
+// SetHandler names the handler in a build whose host calls Register's part in C.
+func SetHandler(h Handler) { handler = h }
+
+// SQLiteVersion is the version of the library that the process runs.
+func SQLiteVersion() string { return C.GoString(C.wf_sqlite_version()) }
+
+// Log levels, as the option log has them.
+const (
+	LogOff = iota
+	LogError
+	LogInfo
+	LogDebug
+)
+
+// SetLogLevel sets what Log lets through, in the whole process.
+func SetLogLevel(level int) { C.wf_set_log_level(C.int(level)) }
+
+// Log writes one line to stderr and to sqlite3_log.
+func Log(level int, line string) {
+	text := C.CString(line)
+	defer C.free(unsafe.Pointer(text))
+	C.wf_log_text(C.int(level), text)
+}
+
+// OpenLockFD opens a descriptor that every forked child closes.
+func OpenLockFD(path string) (int, error) {
+	name := C.CString(path)
+	defer C.free(unsafe.Pointer(name))
+	fd, err := C.wf_open_lock_fd(name)
+	if fd < 0 {
+		return -1, fmt.Errorf("open %s: %w", path, err)
+	}
+	return int(fd), nil
+}
+
+// CloseLockFD closes a descriptor of OpenLockFD.
+func CloseLockFD(fd int) { C.wf_close_lock_fd(C.int(fd)) }
+
+// take turns a text from sqlite3_malloc into a Go string.
+func take(text *C.char, otherwise string) string {
+	if text == nil {
+		return otherwise
+	}
+	defer C.wf_free(unsafe.Pointer(text))
+	return C.GoString(text)
+}
+
+func give(out **C.char, text string) {
+	if out == nil {
+		return
+	}
+	s := C.CString(text)
+	defer C.free(unsafe.Pointer(s))
+	*out = C.wf_copy(s)
+}
+
+// guard keeps a panic on this side of the border.
+func guard(err *error) {
+	if v := recover(); v != nil {
+		handler.Panicked(v, debug.Stack())
+		if err != nil {
+			*err = fmt.Errorf("internal error: %v", v)
+		}
+	}
+}
+
+//export walferryGoStart
+func walferryGoStart(makeDefault *C.int, text **C.char) C.int {
+	if handler == nil {
+		give(text, "walferry: no handler")
+		return C.SQLITE_ERROR
+	}
+	var def bool
+	var err error
+	func() {
+		defer guard(&err)
+		def, err = handler.Start()
+	}()
+	if err != nil {
+		give(text, "walferry: "+err.Error())
+		return C.SQLITE_ERROR
+	}
+	if def {
+		*makeDefault = 1
+	}
+	return C.SQLITE_OK
+}
+
+//export walferryGoOpen
+func walferryGoOpen(path, params *C.char, out *C.struct_wf_opened, text **C.char) C.int {
+	var opened Opened
+	var err error
+	func() {
+		defer guard(&err)
+		opened, err = handler.Open(C.GoString(path), parameters(params))
+	}()
+	if err != nil {
+		give(text, err.Error())
+		if errors.Is(err, ErrReadOnly) {
+			return C.SQLITE_READONLY
+		}
+		return C.SQLITE_CANTOPEN
+	}
+	out.handle = C.uint64_t(opened.Handle)
+	if opened.AutoWAL {
+		out.auto_wal = 1
+	}
+	if opened.Why != "" {
+		give(&out.why, opened.Why)
+	}
+	return C.SQLITE_OK
+}
+
+// parameters reads key, value, key, value ... up to an empty key.
+func parameters(p *C.char) map[string]string {
+	m := map[string]string{}
+	next := func() string {
+		s := C.GoString(p)
+		p = (*C.char)(unsafe.Add(unsafe.Pointer(p), len(s)+1))
+		return s
+	}
+	for key := next(); key != ""; key = next() {
+		m[key] = next()
+	}
+	return m
+}
+
+//export walferryGoLast
+func walferryGoLast(handle C.uint64_t) {
+	defer guard(nil)
+	handler.Last(uint64(handle))
+}
+
+//export walferryGoClose
+func walferryGoClose(handle C.uint64_t) {
+	defer guard(nil)
+	handler.Close(uint64(handle))
+}
+
+//export walferryGoStatus
+func walferryGoStatus(handle C.uint64_t) (text *C.char) {
+	defer guard(nil)
+	give(&text, handler.Status(uint64(handle)))
+	return text
+}
+
+//export walferryGoExit
+func walferryGoExit() {
+	defer guard(nil)
+	handler.Exit()
+}

@@ -1,0 +1,106 @@
+/*
+** Ways in: the entry point of the loadable extension, and the one call of
+** programs that link walferry.
+*/
+#include "wf.h"
+#include "walferry.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* Everything else is hidden (-fvisibility, cmd/loadable/walferry.map): a host may
+** have symbols of the same names. */
+#define PUBLIC __attribute__((visibility("default")))
+
+#ifdef SQLITE3VFS_LOADABLE_EXT
+/* The one definition in the extension; every other file declares it. */
+const sqlite3_api_routines *sqlite3_api = 0;
+#endif
+
+/* Go's side, in cext.go. The first waits for Go's runtime and reads the
+** environment; it returns an SQLite code, and an error from sqlite3_malloc. */
+extern int walferryGoStart(int *make_default, char **err);
+extern int walferryGoOpen(char *path, char *params, struct wf_opened *out, char **err);
+extern void walferryGoLast(uint64_t handle);
+extern void walferryGoClose(uint64_t handle);
+extern char *walferryGoStatus(uint64_t handle);
+extern void walferryGoExit(void);
+
+static void at_exit(void) {
+  if (!atomic_load(&wf.forked) && wf.hooks.exit) wf.hooks.exit();
+}
+
+/* Every connection that opens from now on gets the functions. It must never
+** make an open fail, whatever is wrong here. */
+static int auto_extension(sqlite3 *db, char **err, const struct sqlite3_api_routines *api) {
+  (void)err;
+  (void)api;
+  (void)wf_functions(db);
+  return SQLITE_OK;
+}
+
+/* SQLite 3.7.0 to 3.51.2 can lose commits when a checkpoint meets a restart of
+** the WAL; it was mended in 3.51.3, 3.50.7 and 3.44.6. */
+static int has_wal_reset_bug(int version) {
+  if (version >= 3051003 || version < 3007000) return 0;
+  if (version >= 3050007 && version < 3051000) return 0;
+  return !(version >= 3044006 && version < 3045000);
+}
+
+static void fail(char **err, char *text) {
+  if (err) *err = text;
+  else sqlite3_free(text);
+}
+
+static int start(int make_default, char **err) {
+  static atomic_int once;
+  int from_env = 0;
+  if (sqlite3_libversion_number() < WF_MIN_SQLITE) {
+    fail(err, sqlite3_mprintf("walferry needs SQLite " WF_MIN_SQLITE_TEXT " or newer, and this is %s", sqlite3_libversion()));
+    return SQLITE_ERROR;
+  }
+  if (!sqlite3_threadsafe()) {
+    fail(err, sqlite3_mprintf("walferry needs an SQLite that was built with threads (SQLITE_THREADSAFE=1 or 2)"));
+    return SQLITE_ERROR;
+  }
+  if (!atomic_load(&wf.forked)) {
+    char *text = 0;
+    int rc = walferryGoStart(&from_env, &text);
+    if (rc != SQLITE_OK) {
+      fail(err, text);
+      return rc;
+    }
+    wf.hooks = (struct wf_hooks){walferryGoOpen, walferryGoLast, walferryGoClose, walferryGoStatus, walferryGoExit};
+  }
+  int rc = wf_register(make_default || from_env, err);
+  if (rc != SQLITE_OK) return rc;
+  rc = sqlite3_auto_extension((void (*)(void))auto_extension);
+  if (rc == SQLITE_OK && !atomic_exchange(&once, 1)) {
+    atexit(at_exit);
+    if (has_wal_reset_bug(sqlite3_libversion_number())) {
+      wf_log(WF_LOG_ERROR, "warning: SQLite %s has the WAL-reset bug, which can lose commits when two connections write and "
+             "checkpoint at the same moment; it is mended in 3.51.3, 3.50.7 and 3.44.6", sqlite3_libversion());
+    }
+  }
+  return rc;
+}
+
+#ifdef SQLITE3VFS_LOADABLE_EXT
+
+PUBLIC int sqlite3_walferry_init(sqlite3 *db, char **err, const sqlite3_api_routines *api) {
+  if (sqlite3_api && sqlite3_api != api) {
+    fail(err, api->mprintf("walferry: another SQLite library in this process has loaded this extension already"));
+    return SQLITE_ERROR;
+  }
+  SQLITE_EXTENSION_INIT2(api);
+  int rc = start(0, err);
+  if (rc == SQLITE_OK && db) rc = wf_functions(db);
+  return rc == SQLITE_OK ? SQLITE_OK_LOAD_PERMANENTLY : rc;
+}
+
+#endif
+
+PUBLIC int walferry_register(char **err) { return start(0, err); }
+
+int wf_start(int make_default, char **err) { return start(make_default, err); }
+
+PUBLIC const char *walferry_version(void) { return WF_VERSION; }

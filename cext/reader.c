@@ -1,0 +1,253 @@
+/*
+** Our own connection: a reader that pins one committed state for a batch.
+**
+** It goes through the VFS like any other, so SQLite itself takes the locks and
+** decides what the snapshot is; the shim only notes which one. SQLite reads the
+** header of the wal-index, gets a shared lock on a read mark, and keeps it only
+** if the header still stands. So if the mark that the shim saw granted is still
+** held when the first read has returned, the header copied at that moment is
+** the snapshot, exactly. The pages are then read without SQLite's pager:
+**
+**   mark 0       all of the WAL is in the database file: pages come from there
+**                only (the WAL may restart under us)
+**   marks 1..4   the newest frame up to the snapshot's last, else the file (a
+**                checkpoint copies no frame beyond a mark that is held)
+**
+** No such connection is open outside a batch, nor while the process forks, and
+** between two pages it looks whether somebody asks it to give way.
+*/
+#include "wf.h"
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct wf_reader {
+  sqlite3 *conn;
+  struct wf_file *f;
+  struct wf_ledger *h;
+  int scan;
+  uint32_t page_size, pages;
+};
+
+static _Thread_local int opening;
+
+/* Whether the open under way on this thread is of a connection of ours. */
+int wf_opening_reader(void) { return opening; }
+
+static int open_connection(const char *path, sqlite3 **conn) {
+  opening = 1;
+  int rc = sqlite3_open_v2(path, conn, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, WF_VFS_NAME);
+  opening = 0;
+  return rc;
+}
+
+static void say(char **err, const char *what, sqlite3 *conn) {
+  if (err) *err = sqlite3_mprintf("%s: %s", what, conn ? sqlite3_errmsg(conn) : "out of memory");
+}
+
+static uint32_t get32(const unsigned char *p) {
+  return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* Page size and number of pages of what is pinned. The header knows neither
+** while the WAL is empty after a recovery: then the file does. */
+static int measure(struct wf_reader *r) {
+  unsigned char head[100];
+  sqlite3_file *file = r->f->real;
+  sqlite3_int64 size;
+  r->page_size = wf_page_size(r->f->snap);
+  r->pages = r->f->snap[HDR_NPAGE];
+  if (r->page_size && r->pages) return 1;
+  if (file->pMethods->xFileSize(file, &size) != SQLITE_OK) return 0;
+  if (size == 0) {
+    r->pages = 0;
+    return 1;
+  }
+  if (file->pMethods->xRead(file, head, sizeof head, 0) != SQLITE_OK) return 0;
+  r->page_size = get32(head + 14) & 0xffff;
+  if (r->page_size == 1) r->page_size = 65536;
+  if (r->page_size < 512 || (r->page_size & (r->page_size - 1))) return 0;
+  r->pages = (uint32_t)((size + r->page_size - 1) / r->page_size);
+  return 1;
+}
+
+static int asked_to_yield(const struct wf_reader *r) {
+  if (atomic_load_explicit(&wf.fork_pending, memory_order_relaxed)) return 1;
+  uint32_t y = r->h ? __atomic_load_n(&r->h->yield, __ATOMIC_RELAXED) : 0;
+  return y & (r->scan ? WF_YIELD_EXCLUSIVE : WF_YIELD_EXCLUSIVE | WF_YIELD_RESET);
+}
+
+/* Pins the newest committed state. A scan may be long and gives way only to
+** who wants the database for himself. Returns WF_BUSY where it is to be tried
+** again, WF_NOTWAL where there is no WAL to read, WF_FAILED with a text. */
+int wf_reader_open(const char *path, int scan, struct wf_reader **out, char **err) {
+  if (!wf_reader_enter()) return WF_BUSY;
+  struct wf_reader *r = calloc(1, sizeof *r);
+  int result = WF_FAILED;
+  *out = 0;
+  if (!r) {
+    wf_reader_leave();
+    return WF_BUSY;
+  }
+  r->scan = scan;
+  struct wf_db *db = wf_db_find(path);
+  if (db && (r->h = wf_ledger_of(db)) != 0) {
+    __atomic_store_n(&r->h->yield, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&r->h->reader, scan ? WF_READER_SCAN : WF_READER_BATCH, __ATOMIC_SEQ_CST);
+  }
+  int rc = open_connection(path, &r->conn);
+  if (rc == SQLITE_OK) rc = sqlite3_exec(r->conn, "BEGIN", 0, 0, 0);
+  if (rc == SQLITE_OK) rc = sqlite3_file_control(r->conn, "main", WF_FCNTL_FILE, &r->f);
+  /* It reads page 1 and no schema, so a schema that SQLite cannot parse is no
+  ** reason not to ship. */
+  if (rc == SQLITE_OK) rc = sqlite3_exec(r->conn, "PRAGMA user_version", 0, 0, 0);
+  if (rc == SQLITE_BUSY || rc == SQLITE_LOCKED || rc == SQLITE_PROTOCOL) {
+    result = WF_BUSY;
+  } else if (rc != SQLITE_OK) {
+    say(err, "cannot read the database", r->conn);
+  } else if (!r->f->index) {
+    result = WF_NOTWAL;
+  } else if (r->f->snap_mark < 0) {
+    result = WF_BUSY;
+  } else if (!measure(r)) {
+    say(err, "cannot read the database's header", r->conn);
+  } else {
+    *out = r;
+    return WF_OK;
+  }
+  wf_reader_close(r);
+  return result;
+}
+
+/* Bytes of a page; 0 for an empty database. */
+uint32_t wf_reader_page_size(struct wf_reader *r) { return r->page_size; }
+
+/* Pages of the database. */
+uint32_t wf_reader_pages(struct wf_reader *r) { return r->pages; }
+
+/* Where the pinned state ends in the WAL. */
+void wf_reader_position(struct wf_reader *r, uint32_t salt[2], uint32_t *mx) {
+  memcpy(salt, &r->f->snap[HDR_SALT], 8);
+  *mx = r->f->snap[HDR_MXFRAME];
+}
+
+struct list {
+  uint32_t *pgno;
+  int n, cap;
+};
+
+static int add(void *arg, uint32_t pgno) {
+  struct list *l = arg;
+  if (l->n == l->cap) {
+    int cap = l->cap ? 2 * l->cap : 256;
+    uint32_t *grown = realloc(l->pgno, (size_t)cap * sizeof *grown);
+    if (!grown) return 0;
+    l->pgno = grown;
+    l->cap = cap;
+  }
+  l->pgno[l->n++] = pgno;
+  return 1;
+}
+
+static int same_salt(const uint32_t a[HDR_WORDS], const uint32_t b[HDR_WORDS]) {
+  return memcmp(&a[HDR_SALT], &b[HDR_SALT], 8) == 0;
+}
+
+/* Pages of the commits that the snapshot holds and no marker has marked yet: a
+** commit between its header and its marks, or a program without walferry. The
+** list is the caller's to free. Sets min to the smallest size that the database
+** had meanwhile. Returns 0 if it cannot be known: then every page is a candidate. */
+int wf_reader_tail(struct wf_reader *r, uint32_t **pgnos, int *n, uint32_t *min) {
+  const uint32_t *snap = r->f->snap;
+  uint32_t seen[HDR_WORDS], live[HDR_WORDS];
+  *pgnos = 0;
+  *n = 0;
+  *min = r->pages;
+  for (int tries = 0; r->h && tries < 8; tries++) {
+    struct list l = {0, 0, 0};
+    struct timespec moment = {0, 2000000};
+    if (tries) nanosleep(&moment, 0);
+    if (!wf_read_seen(r->h, seen) || !wf_header(r->f->index, live)) continue;
+    if (memcmp(seen, live, sizeof live) == 0 && !same_salt(seen, snap)) return 1; /* all is marked */
+    if (!same_salt(seen, snap) || seen[HDR_ICHANGE] > snap[HDR_ICHANGE]) {
+      if (same_salt(seen, snap) && seen[HDR_MXFRAME] >= snap[HDR_MXFRAME]) return 1; /* marked, and more */
+      continue;
+    }
+    if (seen[HDR_MXFRAME] > snap[HDR_MXFRAME]) continue;
+    if (seen[HDR_NPAGE] && seen[HDR_NPAGE] < *min) *min = seen[HDR_NPAGE];
+    int ok = 1;
+    if (snap[HDR_ICHANGE] > seen[HDR_ICHANGE] + 1) {
+      uint32_t smallest;
+      ok = wf_min_size(r->f, snap, seen[HDR_MXFRAME], &smallest);
+      if (ok && smallest < *min) *min = smallest;
+    }
+    ok = ok && wf_frame_pages(r->f, seen[HDR_MXFRAME], snap[HDR_MXFRAME], add, &l);
+    /* With mark 0 a writer may have restarted the WAL while we read. */
+    if (ok && wf_header(r->f->index, live) && same_salt(live, snap)) {
+      *pgnos = l.pgno;
+      *n = l.n;
+      return 1;
+    }
+    free(l.pgno);
+  }
+  return 0;
+}
+
+static int read_page(struct wf_reader *r, uint32_t pgno, unsigned char *out) {
+  uint32_t frame = 0;
+  struct wf_file *f = r->f;
+  if (f->snap_mark > 0 && !wf_find_frame(f, f->snap[HDR_MXFRAME], pgno, &frame)) return SQLITE_IOERR;
+  sqlite3_file *file = f->real;
+  sqlite3_int64 off = (sqlite3_int64)(pgno - 1) * r->page_size;
+  if (frame) {
+    if (!f->wal) return SQLITE_IOERR;
+    file = f->wal->real;
+    off = 32 + (sqlite3_int64)(frame - 1) * (r->page_size + 24) + 24;
+  }
+  int rc = file->pMethods->xRead(file, out, (int)r->page_size, off);
+  /* Beyond the file's end a page is zeros, as SQLite itself reads it. */
+  return rc == SQLITE_IOERR_SHORT_READ && !frame ? SQLITE_OK : rc;
+}
+
+/* Reads n pages, one behind the other, into out. WF_YIELD when the reader is to
+** give way: it must then be closed at once. */
+int wf_reader_read(struct wf_reader *r, const uint32_t *pgnos, int n, unsigned char *out, char **err) {
+  for (int i = 0; i < n; i++) {
+    if (asked_to_yield(r)) return WF_YIELD;
+    int rc = read_page(r, pgnos[i], out + (size_t)i * r->page_size);
+    if (rc != SQLITE_OK) {
+      if (err) *err = sqlite3_mprintf("cannot read page %u: %s", pgnos[i], sqlite3_errstr(rc));
+      return WF_FAILED;
+    }
+  }
+  return WF_OK;
+}
+
+/* Ends the snapshot and closes the connection. */
+void wf_reader_close(struct wf_reader *r) {
+  sqlite3_close(r->conn);
+  if (r->h) {
+    __atomic_store_n(&r->h->reader, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&r->h->yield, 0, __ATOMIC_SEQ_CST);
+  }
+  free(r);
+  wf_reader_leave();
+}
+
+/* Switches a database to WAL mode, unless somebody is at it. Never waits. */
+int wf_switch_to_wal(const char *path) {
+  sqlite3 *conn = 0;
+  sqlite3_stmt *stmt = 0;
+  int is_wal = 0;
+  if (!wf_reader_enter()) return 0;
+  if (open_connection(path, &conn) == SQLITE_OK &&
+      sqlite3_prepare_v2(conn, "PRAGMA journal_mode=WAL", -1, &stmt, 0) == SQLITE_OK &&
+      sqlite3_step(stmt) == SQLITE_ROW) {
+    const char *mode = (const char *)sqlite3_column_text(stmt, 0);
+    is_wal = mode && strcmp(mode, "wal") == 0;
+  }
+  sqlite3_finalize(stmt);
+  sqlite3_close(conn);
+  wf_reader_leave();
+  return is_wal;
+}

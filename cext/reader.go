@@ -1,0 +1,100 @@
+package cext
+
+/*
+#include <stdlib.h>
+#include "wf.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"unsafe"
+)
+
+// Errors of a Reader.
+var (
+	// ErrBusy is returned where somebody else's lock, or a fork, is in the way.
+	ErrBusy = errors.New("database is busy")
+	// ErrNotWAL is returned when the database is not in WAL mode.
+	ErrNotWAL = errors.New("database is not in WAL mode")
+)
+
+// Reader is a connection of ours that pins one committed state; see reader.c.
+// One goroutine uses it, and closes it soon.
+type Reader struct{ r *C.struct_wf_reader }
+
+// OpenReader pins the newest committed state of a database. A scan gives way
+// only to who wants the database for himself.
+func OpenReader(path string, scan bool) (*Reader, error) {
+	name := C.CString(path)
+	defer C.free(unsafe.Pointer(name))
+	var r *C.struct_wf_reader
+	var text *C.char
+	var long C.int
+	if scan {
+		long = 1
+	}
+	if err := readerError(C.wf_reader_open(name, long, &r, &text), text); err != nil {
+		return nil, err
+	}
+	return &Reader{r}, nil
+}
+
+func readerError(rc C.int, text *C.char) error {
+	switch rc {
+	case C.WF_OK:
+		return nil
+	case C.WF_BUSY, C.WF_YIELD:
+		return ErrBusy
+	case C.WF_NOTWAL:
+		return ErrNotWAL
+	}
+	return errors.New(take(text, "cannot read the database"))
+}
+
+// PageSize is in bytes, 0 for an empty database.
+func (r *Reader) PageSize() uint32 { return uint32(C.wf_reader_page_size(r.r)) }
+
+// Pages is the size of the database.
+func (r *Reader) Pages() uint32 { return uint32(C.wf_reader_pages(r.r)) }
+
+// Position is where the state ends in the WAL.
+func (r *Reader) Position() (salt [2]uint32, frame uint32) {
+	var mx C.uint32_t
+	C.wf_reader_position(r.r, (*C.uint32_t)(unsafe.Pointer(&salt[0])), &mx)
+	return salt, uint32(mx)
+}
+
+// Tail lists pages that are in the state and were not marked yet; see
+// wf_reader_tail.
+func (r *Reader) Tail() (pages []uint32, smallest uint32, ok bool) {
+	var list *C.uint32_t
+	var n C.int
+	var min C.uint32_t
+	ok = C.wf_reader_tail(r.r, &list, &n, &min) != 0
+	if n > 0 {
+		pages = append(pages, unsafe.Slice((*uint32)(unsafe.Pointer(list)), int(n))...)
+	}
+	C.free(unsafe.Pointer(list))
+	return pages, uint32(min), ok
+}
+
+// Read reads pages, one behind the other, into buf. After ErrBusy the Reader is
+// to be closed at once.
+func (r *Reader) Read(pages []uint32, buf []byte) error {
+	if len(pages) == 0 {
+		return nil
+	}
+	if len(buf) < len(pages)*int(r.PageSize()) {
+		return errors.New("buffer is too small for the pages")
+	}
+	var text *C.char
+	rc := C.wf_reader_read(r.r, (*C.uint32_t)(unsafe.Pointer(&pages[0])), C.int(len(pages)), (*C.uchar)(unsafe.Pointer(&buf[0])), &text)
+	return readerError(rc, text)
+}
+
+// Close ends the state.
+func (r *Reader) Close() {
+	C.wf_reader_close(r.r)
+	r.r = nil
+}

@@ -1,0 +1,455 @@
+/*
+** walferry's VFS: a shim over the platform's.
+**
+** It hides nothing. Every method goes to the VFS below; the version of the
+** io_methods is the one that the file below has, so a host sees the abilities
+** of its platform, shared memory and memory mapping included. Only the database
+** and its WAL get a struct of ours in front; journals and temporary files are
+** opened by the VFS below straight into SQLite's own buffer.
+**
+** What the shim watches, and for what:
+**
+**   xShmLock(WRITE) got, released    wf_catch_up: commits become dirty bits (mark.c)
+**   xLock(EXCLUSIVE) asked           the last close: Go reads the last batch first
+**   xLock(EXCLUSIVE) got             wf_catch_up, for a last close or a mode switch
+**   xShmUnmap(delete) at a last close  the stamp that spares a scan at the next open
+**   xWrite outside a checkpoint      what changed is not known: all pages
+**   EXCLUSIVE, reset lock is BUSY    our own reader is asked to give way (reader.c)
+**   xShmLock(read mark) of ours      the snapshot that was pinned (reader.c)
+**
+** Nothing on the commit path calls Go, allocates, or waits for anything of
+** ours. What the shim cannot do it leaves undone: no call fails that would not
+** have failed without it, save locking_mode=EXCLUSIVE, which is refused (sql.c).
+*/
+#include "wf.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define FILE_OF(p) ((struct wf_file *)(p))
+#define REAL(p) (FILE_OF(p)->real)
+#define CALL(p) (REAL(p)->pMethods)
+
+enum { YIELD_MS = 50 }; /* longest that a lock is retried for our reader */
+
+/* Asks our reader, in whatever process, to end. Returns 0 if there is none
+** that gives way to this. */
+int wf_give_way(struct wf_file *f, uint32_t bit) {
+  struct wf_ledger *h = f->db && !f->reader ? wf_ledger_of(f->db) : 0;
+  uint32_t reader = h ? __atomic_load_n(&h->reader, __ATOMIC_SEQ_CST) : 0;
+  if (!reader || (bit == WF_YIELD_RESET && reader == WF_READER_SCAN)) return 0;
+  if (!wf_shipper_lives(f->db)) return 0; /* it was killed with the word set */
+  __atomic_fetch_or(&h->yield, bit, __ATOMIC_SEQ_CST);
+  return 1;
+}
+
+static void nap(void) {
+  struct timespec t = {0, 200000};
+  nanosleep(&t, 0);
+}
+
+/* ---- file methods ------------------------------------------------------ */
+
+static int wf_close(sqlite3_file *p) {
+  struct wf_file *f = FILE_OF(p);
+  if (f->main && f->main->wal == f) f->main->wal = 0;
+  if (f->wal) f->wal->main = 0;
+  if (f->blind) wf_mark_all(f);
+  int rc = CALL(p)->xClose(REAL(p));
+  if (f->db && !f->reader) {
+    pthread_mutex_lock(&wf.mu);
+    if (f->db->files > 0) f->db->files--;
+    if (f->db->files == 0) atomic_store(&f->db->explicit_mode, 0);
+    pthread_mutex_unlock(&wf.mu);
+  }
+  if (f->handle && !atomic_load(&wf.forked)) wf.hooks.close(f->handle);
+  sqlite3_free(f->why);
+  return rc;
+}
+
+static int wf_read(sqlite3_file *p, void *buf, int n, sqlite3_int64 off) {
+  return CALL(p)->xRead(REAL(p), buf, n, off);
+}
+
+/* Whatever writes to the database file but a checkpoint changes pages that no
+** frame tells of. */
+static void note_direct_write(struct wf_file *f) {
+  if (f->db && !f->checkpointing && !f->direct) {
+    f->direct = f->wrote = 1;
+    wf_mark_all(f);
+  }
+}
+
+static int wf_write_main(sqlite3_file *p, const void *buf, int n, sqlite3_int64 off) {
+  note_direct_write(FILE_OF(p));
+  return CALL(p)->xWrite(REAL(p), buf, n, off);
+}
+
+/* A frame. With locking_mode=EXCLUSIVE, which the host can have compiled in,
+** WAL_WRITE_LOCK is not taken and nothing would be marked. */
+static int wf_write_wal(sqlite3_file *p, const void *buf, int n, sqlite3_int64 off) {
+  struct wf_file *f = FILE_OF(p)->main;
+  if (f && !f->writing && !f->blind && f->lock >= SQLITE_LOCK_EXCLUSIVE && !f->reader) {
+    f->blind = 1;
+    wf_mark_all(f);
+  }
+  return CALL(p)->xWrite(REAL(p), buf, n, off);
+}
+
+static int wf_truncate(sqlite3_file *p, sqlite3_int64 size) {
+  if (!FILE_OF(p)->main) note_direct_write(FILE_OF(p));
+  return CALL(p)->xTruncate(REAL(p), size);
+}
+
+static int wf_sync(sqlite3_file *p, int flags) { return CALL(p)->xSync(REAL(p), flags); }
+static int wf_file_size(sqlite3_file *p, sqlite3_int64 *size) { return CALL(p)->xFileSize(REAL(p), size); }
+
+static int wf_lock(sqlite3_file *p, int level) {
+  struct wf_file *f = FILE_OF(p);
+  int wanted = f->db && !f->reader && level >= SQLITE_LOCK_PENDING;
+  if (wanted && f->index && f->handle && f->db->files == 1 && !atomic_load(&wf.forked)) {
+    wf_catch_up(f);
+    wf.hooks.last(f->handle);
+  }
+  int rc = CALL(p)->xLock(REAL(p), level);
+  if (rc == SQLITE_BUSY && wanted) {
+    int64_t until = wf_now_ms() + YIELD_MS;
+    while (rc == SQLITE_BUSY && wf_now_ms() < until && wf_give_way(f, WF_YIELD_EXCLUSIVE)) {
+      nap();
+      rc = CALL(p)->xLock(REAL(p), level);
+    }
+  }
+  if (rc == SQLITE_OK) {
+    if (level > f->lock) f->lock = level;
+    if (level == SQLITE_LOCK_EXCLUSIVE) wf_catch_up(f);
+  }
+  return rc;
+}
+
+static int is_rollback_database(struct wf_file *f) {
+  unsigned char head[100];
+  return CALL(f)->xRead(REAL(f), head, sizeof head, 0) == SQLITE_OK &&
+         memcmp(head, "SQLite format 3", 16) == 0 && head[18] == 1 && head[19] == 1;
+}
+
+/* The application has just let go of a database that is not in WAL mode. */
+static void try_wal(struct wf_file *f) {
+  if (!f->db || !f->db->auto_wal || f->reader || f->index || atomic_load(&f->db->explicit_mode) ||
+      atomic_load(&wf.forked) || !is_rollback_database(f)) {
+    return;
+  }
+  if (wf_switch_to_wal(f->path)) wf_mark_all(f);
+}
+
+static int wf_unlock(sqlite3_file *p, int level) {
+  struct wf_file *f = FILE_OF(p);
+  int rc = CALL(p)->xUnlock(REAL(p), level);
+  if (rc == SQLITE_OK) {
+    f->lock = level;
+    f->direct = 0;
+    if (level == SQLITE_LOCK_NONE && f->wrote) {
+      f->wrote = 0;
+      try_wal(f);
+    }
+  }
+  return rc;
+}
+
+static int wf_check_reserved(sqlite3_file *p, int *out) { return CALL(p)->xCheckReservedLock(REAL(p), out); }
+
+static int wf_control_main(sqlite3_file *p, int op, void *arg) {
+  struct wf_file *f = FILE_OF(p);
+  switch (op) {
+    case WF_FCNTL_FILE:
+      *(struct wf_file **)arg = f;
+      return SQLITE_OK;
+    case SQLITE_FCNTL_PRAGMA: {
+      int rc = wf_pragma(f, (char **)arg);
+      if (rc != SQLITE_NOTFOUND) return rc;
+      break;
+    }
+    case SQLITE_FCNTL_CKPT_START: f->checkpointing = 1; break;
+    case SQLITE_FCNTL_CKPT_DONE: f->checkpointing = 0; break;
+    case SQLITE_FCNTL_VFSNAME: {
+      int rc = CALL(p)->xFileControl(REAL(p), op, arg);
+      if (rc == SQLITE_OK) *(char **)arg = sqlite3_mprintf(WF_VFS_NAME "/%z", *(char **)arg);
+      return rc;
+    }
+  }
+  return CALL(p)->xFileControl(REAL(p), op, arg);
+}
+
+static int wf_control_wal(sqlite3_file *p, int op, void *arg) {
+  return CALL(p)->xFileControl(REAL(p), op, arg);
+}
+static int wf_sector_size(sqlite3_file *p) { return CALL(p)->xSectorSize(REAL(p)); }
+static int wf_characteristics(sqlite3_file *p) { return CALL(p)->xDeviceCharacteristics(REAL(p)); }
+
+static int wf_shm_map(sqlite3_file *p, int region, int size, int extend, void volatile **out) {
+  int rc = CALL(p)->xShmMap(REAL(p), region, size, extend, out);
+  if (rc == SQLITE_OK && region == 0 && *out) FILE_OF(p)->index = *out;
+  return rc;
+}
+
+static int wf_shm_lock(sqlite3_file *p, int at, int n, int flags) {
+  struct wf_file *f = FILE_OF(p);
+  int is_write = at == SHM_WRITE && (flags & SQLITE_SHM_EXCLUSIVE);
+
+  if (is_write && (flags & SQLITE_SHM_UNLOCK)) {
+    if (f->writing) wf_catch_up(f);
+    f->writing = f->own_hold = 0;
+  }
+  int rc = CALL(p)->xShmLock(REAL(p), at, n, flags);
+  if (flags & SQLITE_SHM_UNLOCK) {
+    if (f->reader && f->snap_mark == at - SHM_READ0) f->snap_mark = -1;
+    return rc;
+  }
+  if (rc == SQLITE_BUSY && at == SHM_READ1 && n == SHM_READS && (flags & SQLITE_SHM_EXCLUSIVE)) {
+    int64_t until = wf_now_ms() + YIELD_MS;
+    while (rc == SQLITE_BUSY && wf_now_ms() < until && wf_give_way(f, WF_YIELD_RESET)) {
+      nap();
+      rc = CALL(p)->xShmLock(REAL(p), at, n, flags);
+    }
+  }
+  if (rc != SQLITE_OK) return rc;
+  if (is_write) {
+    f->writing = 1;
+    wf_catch_up(f);
+    f->own_hold = wf_header_is_seen(f);
+  } else if (f->reader && f->index && at >= SHM_READ0 && (flags & SQLITE_SHM_SHARED)) {
+    f->snap_mark = wf_header(f->index, f->snap) ? at - SHM_READ0 : -1;
+  }
+  return rc;
+}
+
+static void wf_shm_barrier(sqlite3_file *p) { CALL(p)->xShmBarrier(REAL(p)); }
+
+static int wf_shm_unmap(sqlite3_file *p, int delete) {
+  struct wf_file *f = FILE_OF(p);
+  if (delete && f->lock == SQLITE_LOCK_EXCLUSIVE) wf_stamp_closed(f);
+  f->index = 0;
+  return CALL(p)->xShmUnmap(REAL(p), delete);
+}
+
+static int wf_fetch(sqlite3_file *p, sqlite3_int64 off, int n, void **out) {
+  return CALL(p)->xFetch(REAL(p), off, n, out);
+}
+static int wf_unfetch(sqlite3_file *p, sqlite3_int64 off, void *page) {
+  return CALL(p)->xUnfetch(REAL(p), off, page);
+}
+
+#define METHODS(version, write, control)                                                \
+  {version, wf_close, wf_read, write, wf_truncate, wf_sync, wf_file_size, wf_lock,      \
+   wf_unlock, wf_check_reserved, control, wf_sector_size, wf_characteristics,           \
+   wf_shm_map, wf_shm_lock, wf_shm_barrier, wf_shm_unmap, wf_fetch, wf_unfetch}
+
+/* By the version of the file below; SQLite looks at no member beyond it. */
+static const sqlite3_io_methods main_methods[] = {METHODS(1, wf_write_main, wf_control_main),
+                                                  METHODS(2, wf_write_main, wf_control_main),
+                                                  METHODS(3, wf_write_main, wf_control_main)};
+static const sqlite3_io_methods wal_methods[] = {METHODS(1, wf_write_wal, wf_control_wal),
+                                                 METHODS(2, wf_write_wal, wf_control_wal),
+                                                 METHODS(3, wf_write_wal, wf_control_wal)};
+
+static int is_main(const sqlite3_io_methods *m) {
+  return m == &main_methods[0] || m == &main_methods[1] || m == &main_methods[2];
+}
+
+/* The file as ours, NULL if another VFS opened it. */
+struct wf_file *wf_file_of(sqlite3_file *file) {
+  return file && file->pMethods && is_main(file->pMethods) ? FILE_OF(file) : 0;
+}
+
+/* ---- open -------------------------------------------------------------- */
+
+/* The URI's parameters as key, value, key, value ... with a NUL behind each and
+** one more at the end; from sqlite3_malloc. */
+static char *uri_parameters(const char *path) {
+  char *all = 0, *at;
+  size_t n = 1;
+  const char *key;
+  for (int i = 0; (key = sqlite3_uri_key(path, i)) != 0; i++) {
+    n += strlen(key) + 1 + strlen(sqlite3_uri_parameter(path, key)) + 1;
+  }
+  at = all = sqlite3_malloc64(n);
+  if (!all) return 0;
+  for (int i = 0; (key = sqlite3_uri_key(path, i)) != 0; i++) {
+    const char *value = sqlite3_uri_parameter(path, key);
+    memcpy(at, key, strlen(key) + 1);
+    at += strlen(key) + 1;
+    memcpy(at, value, strlen(value) + 1);
+    at += strlen(value) + 1;
+  }
+  *at = 0;
+  return all;
+}
+
+/* Why a database is not replicated whatever the options say, or NULL. */
+static const char *exempt(const char *path, int flags, int out_flags) {
+  if (sqlite3_uri_boolean(path, "immutable", 0)) return "opened with immutable=1";
+  if (sqlite3_uri_boolean(path, "nolock", 0)) return "opened with nolock=1";
+  if ((flags | out_flags) & SQLITE_OPEN_READONLY) return "opened read-only";
+  return 0;
+}
+
+/* In a forked child there is no Go: mark in the ledger that the parent ships. */
+static void open_in_child(struct wf_file *f) {
+  f->db = wf_db_find(f->path);
+  if (f->db && !wf_ledger_of(f->db)) {
+    f->db = 0;
+    f->why = sqlite3_mprintf("opened in a forked child, and no process has opened it before the fork: nothing ships; "
+                             "open it once in the parent, or load walferry after the fork");
+    wf_log(WF_LOG_ERROR, "%s: %s", f->path, f->why);
+  }
+}
+
+static int open_main(struct wf_file *f, int flags, int out_flags) {
+  const char *why = exempt(f->path, flags, out_flags);
+  struct wf_opened opened = {0, 0, 0};
+  char *err = 0;
+  if (why) {
+    f->why = sqlite3_mprintf("%s", why);
+    return SQLITE_OK;
+  }
+  if (atomic_load(&wf.forked)) {
+    open_in_child(f);
+  } else {
+    char *params = uri_parameters(f->path);
+    if (!params) return SQLITE_NOMEM;
+    int rc = wf.hooks.open((char *)f->path, params, &opened, &err);
+    sqlite3_free(params);
+    if (rc != SQLITE_OK) {
+      wf_log(WF_LOG_ERROR, "cannot open %s: %s", f->path, err ? err : "no reason was given");
+      sqlite3_free(err);
+      return rc;
+    }
+    f->why = opened.why;
+    f->handle = opened.handle;
+    if (!f->why) f->db = wf_db_find(f->path);
+  }
+  if (f->db) {
+    pthread_mutex_lock(&wf.mu);
+    f->db->files++;
+    f->db->auto_wal = opened.auto_wal;
+    pthread_mutex_unlock(&wf.mu);
+    try_wal(f);
+  }
+  return SQLITE_OK;
+}
+
+static int wf_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *p, int flags, int *out) {
+  struct wf_file *f = FILE_OF(p);
+  int is_wal = (flags & SQLITE_OPEN_WAL) != 0, out_flags = 0;
+  if (!path || !(flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL)) || (flags & SQLITE_OPEN_MEMORY)) {
+    return wf.root->xOpen(wf.root, path, p, flags, out);
+  }
+  struct wf_file *database = is_wal ? wf_file_of(sqlite3_database_file_object(path)) : 0;
+  if (is_wal && (!database || !database->db)) return wf.root->xOpen(wf.root, path, p, flags, out);
+
+  memset(f, 0, sizeof *f);
+  f->real = (sqlite3_file *)((char *)f + ((sizeof *f + 7) & ~(size_t)7));
+  f->path = path;
+  f->snap_mark = -1;
+  f->reader = !is_wal && wf_opening_reader();
+  int rc = wf.root->xOpen(wf.root, path, f->real, flags, &out_flags);
+  if (out) *out = out_flags;
+  if (rc == SQLITE_OK) {
+    if (is_wal) {
+      f->main = database;
+      database->wal = f;
+    } else if (f->reader) {
+      f->db = wf_db_find(path);
+    } else {
+      rc = open_main(f, flags, out_flags);
+    }
+  }
+  if (rc != SQLITE_OK) {
+    if (f->real->pMethods) f->real->pMethods->xClose(f->real);
+    sqlite3_free(f->why);
+    f->base.pMethods = 0;
+    return rc;
+  }
+  int version = f->real->pMethods->iVersion;
+  version = version < 1 ? 1 : version > 3 ? 3 : version;
+  f->base.pMethods = is_wal ? &wal_methods[version - 1] : &main_methods[version - 1];
+  (void)vfs;
+  return SQLITE_OK;
+}
+
+/* ---- VFS methods ------------------------------------------------------- */
+
+#define ROOT(v) (((void)(v)), wf.root)
+
+static int wf_delete(sqlite3_vfs *v, const char *name, int sync) { return ROOT(v)->xDelete(wf.root, name, sync); }
+static int wf_access(sqlite3_vfs *v, const char *name, int flags, int *out) {
+  return ROOT(v)->xAccess(wf.root, name, flags, out);
+}
+static int wf_full_pathname(sqlite3_vfs *v, const char *name, int n, char *out) {
+  return ROOT(v)->xFullPathname(wf.root, name, n, out);
+}
+static void *wf_dl_open(sqlite3_vfs *v, const char *name) { return ROOT(v)->xDlOpen(wf.root, name); }
+static void wf_dl_error(sqlite3_vfs *v, int n, char *out) { ROOT(v)->xDlError(wf.root, n, out); }
+static void (*wf_dl_sym(sqlite3_vfs *v, void *lib, const char *name))(void) {
+  return ROOT(v)->xDlSym(wf.root, lib, name);
+}
+static void wf_dl_close(sqlite3_vfs *v, void *lib) { ROOT(v)->xDlClose(wf.root, lib); }
+static int wf_randomness(sqlite3_vfs *v, int n, char *out) { return ROOT(v)->xRandomness(wf.root, n, out); }
+static int wf_sleep(sqlite3_vfs *v, int us) { return ROOT(v)->xSleep(wf.root, us); }
+static int wf_current_time(sqlite3_vfs *v, double *out) { return ROOT(v)->xCurrentTime(wf.root, out); }
+static int wf_last_error(sqlite3_vfs *v, int n, char *out) {
+  return ROOT(v)->xGetLastError ? wf.root->xGetLastError(wf.root, n, out) : 0;
+}
+static int wf_current_time64(sqlite3_vfs *v, sqlite3_int64 *out) {
+  return ROOT(v)->xCurrentTimeInt64(wf.root, out);
+}
+static int wf_set_system_call(sqlite3_vfs *v, const char *name, sqlite3_syscall_ptr f) {
+  return ROOT(v)->xSetSystemCall(wf.root, name, f);
+}
+static sqlite3_syscall_ptr wf_get_system_call(sqlite3_vfs *v, const char *name) {
+  return ROOT(v)->xGetSystemCall(wf.root, name);
+}
+static const char *wf_next_system_call(sqlite3_vfs *v, const char *name) {
+  return ROOT(v)->xNextSystemCall(wf.root, name);
+}
+
+static sqlite3_vfs walferry_vfs = {
+    .zName = WF_VFS_NAME,
+    .xOpen = wf_open,
+    .xDelete = wf_delete,
+    .xAccess = wf_access,
+    .xFullPathname = wf_full_pathname,
+    .xDlOpen = wf_dl_open,
+    .xDlError = wf_dl_error,
+    .xDlSym = wf_dl_sym,
+    .xDlClose = wf_dl_close,
+    .xRandomness = wf_randomness,
+    .xSleep = wf_sleep,
+    .xCurrentTime = wf_current_time,
+    .xGetLastError = wf_last_error,
+    .xCurrentTimeInt64 = wf_current_time64,
+    .xSetSystemCall = wf_set_system_call,
+    .xGetSystemCall = wf_get_system_call,
+    .xNextSystemCall = wf_next_system_call,
+};
+
+/* Registers the VFS over the default one. Again does no harm: after
+** sqlite3_shutdown the list is new. */
+int wf_register(int make_default, char **err) {
+  sqlite3_vfs *root = sqlite3_vfs_find(0);
+  if (root == &walferry_vfs) return SQLITE_OK;
+  if (sqlite3_vfs_find(WF_VFS_NAME) != &walferry_vfs || make_default) {
+    if (!root) {
+      if (err) *err = sqlite3_mprintf("this SQLite has no default VFS");
+      return SQLITE_ERROR;
+    }
+    wf.root = root;
+    walferry_vfs.iVersion = root->iVersion > 3 ? 3 : root->iVersion;
+    walferry_vfs.szOsFile = (int)((sizeof(struct wf_file) + 7) & ~(size_t)7) + root->szOsFile;
+    walferry_vfs.mxPathname = root->mxPathname;
+    wf_fork_handlers();
+    return sqlite3_vfs_register(&walferry_vfs, make_default);
+  }
+  return SQLITE_OK;
+}

@@ -1,0 +1,90 @@
+# walferry. `make demo` shows it, `make test` proves it, `make help` lists the rest.
+
+GO        ?= go
+CC        ?= cc
+PREFIX    ?= /usr/local
+DIST      := dist
+TOOLS     := $(DIST)/tools
+MODULE    := github.com/walferry/walferry
+VERSION   := $(shell sed -n 's/^#define WF_VERSION "\(.*\)"/\1/p' cext/wf.h)
+GO_SOURCES := $(shell find . -name '*.go' -not -path './dist/*') go.mod go.sum
+C_SOURCES  := $(wildcard cext/*.c cext/*.h)
+
+# Pinned tools of the tests: a real S3 server, the program whose replicas we
+# share, a linter. `make tools` builds them into dist/tools.
+VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
+LITESTREAM_ := github.com/benbjohnson/litestream/cmd/litestream@v0.5.18
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: all help build loadable static install demo test test-go test-nocgo test-race check bench tools clean
+.DELETE_ON_ERROR:
+
+all: build
+
+help:
+	@echo 'make build      the extension, the C library and the command line, in dist/'
+	@echo 'make loadable   dist/walferry.so, for .load in the sqlite3 shell and other clients'
+	@echo 'make static     dist/libwalferry.a, walferry.h and walferry.pc, for C programs'
+	@echo 'make install    the above to PREFIX ($(PREFIX))'
+	@echo 'make demo       ships a database to a directory, kills the writer, restores'
+	@echo 'make test       all tests; builds the tools they need first'
+	@echo 'make check      formatting, vet, staticcheck, warnings of the C compiler'
+	@echo 'make bench      a table of costs; LITESTREAM=path adds litestream to it'
+
+build: loadable static $(DIST)/walferry
+
+loadable: $(DIST)/walferry.so
+static: $(DIST)/libwalferry.a $(DIST)/walferry.h $(DIST)/walferry.pc
+
+$(DIST)/walferry.so: $(GO_SOURCES) $(C_SOURCES) cmd/loadable/walferry.map
+	@mkdir -p $(DIST)
+	@echo 'building $@'
+	@CGO_ENABLED=1 $(GO) build -trimpath -buildmode=c-shared -tags SQLITE3VFS_LOADABLE_EXT \
+		-ldflags "-s -w -extldflags '-Wl,--version-script=$(CURDIR)/cmd/loadable/walferry.map'" \
+		-o $@ ./cmd/loadable
+	@rm -f $(DIST)/walferry.h.cgo; if [ -f $(DIST)/walferry.h ] && grep -q 'cgo' $(DIST)/walferry.h; then rm $(DIST)/walferry.h; fi
+
+$(DIST)/libwalferry.a: $(GO_SOURCES) $(C_SOURCES)
+	@mkdir -p $(DIST)
+	@echo 'building $@'
+	@CGO_ENABLED=1 $(GO) build -trimpath -buildmode=c-archive -tags walferry_archive -ldflags '-s -w' -o $@ ./cmd/loadable
+	@rm -f $(DIST)/libwalferry.h
+
+$(DIST)/walferry.h: cext/walferry.h $(DIST)/walferry.so
+	@cp cext/walferry.h $@
+
+$(DIST)/walferry.pc: Makefile cext/wf.h
+	@mkdir -p $(DIST)
+	@printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
+		'Name: walferry' 'Description: SQLite VFS that replicates a database to object storage' \
+		'Version: $(VERSION)' 'Cflags: -I$${includedir}' 'Libs: -L$${libdir} -lwalferry -lsqlite3 -lpthread' > $@
+
+$(DIST)/walferry: $(GO_SOURCES)
+	@mkdir -p $(DIST)
+	@echo 'building $@'
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/walferry
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m 755 $(DIST)/walferry $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $(DIST)/walferry.so $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 $(DIST)/libwalferry.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 $(DIST)/walferry.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 $(DIST)/walferry.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
+
+tools: $(TOOLS)/versitygw $(TOOLS)/litestream
+
+$(TOOLS)/versitygw:
+	@echo 'building an S3 server for the tests: $(VERSITYGW) (some minutes, once)'
+	@GOBIN=$(CURDIR)/$(TOOLS) CGO_ENABLED=0 $(GO) install $(VERSITYGW)
+
+$(TOOLS)/litestream:
+	@echo 'building litestream to test against: $(LITESTREAM_) (some minutes, once)'
+	@GOBIN=$(CURDIR)/$(TOOLS) CGO_ENABLED=0 $(GO) install $(LITESTREAM_)
+
+$(TOOLS)/staticcheck:
+	@echo 'building $(STATICCHECK)'
+	@GOBIN=$(CURDIR)/$(TOOLS) $(GO) install $(STATICCHECK)
+
+clean:
+	rm -rf $(DIST)

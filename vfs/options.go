@@ -1,0 +1,205 @@
+package vfs
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/walferry/walferry/cext"
+	"github.com/walferry/walferry/internal/objstore"
+)
+
+// options of one database. The zero value is not useful; see defaults.
+type options struct {
+	replica      string
+	interval     time.Duration
+	closeTimeout time.Duration
+	keepWAL      bool // leave the journal mode alone
+	takeover     bool
+	require      bool
+	makeDefault  bool
+	store        objstore.Options
+	logLevel     int
+}
+
+func defaults() options {
+	return options{interval: time.Second, closeTimeout: 10 * time.Second, logLevel: cext.LogError}
+}
+
+// Bounds of the interval: below, a batch would follow a batch without a pause;
+// above, nobody would call it replication.
+const (
+	minInterval = 10 * time.Millisecond
+	maxInterval = time.Hour
+)
+
+// An option may be given in the URI and in the environment.
+type option struct {
+	name, env string
+	set       func(o *options, value string) error
+}
+
+var allOptions = []option{
+	{"replica", "WALFERRY_REPLICA", func(o *options, v string) error { o.replica = v; return nil }},
+	{"interval", "WALFERRY_INTERVAL", func(o *options, v string) (err error) {
+		o.interval, err = duration(v, minInterval, maxInterval, "a duration from 10ms to 1h, such as 1s")
+		return err
+	}},
+	{"close_timeout", "WALFERRY_CLOSE_TIMEOUT", func(o *options, v string) (err error) {
+		o.closeTimeout, err = duration(v, 0, 24*time.Hour, "a duration such as 10s, or 0 for none")
+		return err
+	}},
+	{"wal", "WALFERRY_WAL", func(o *options, v string) error {
+		o.keepWAL = v == "keep"
+		return oneOf(v, "auto", "keep")
+	}},
+	{"takeover", "WALFERRY_TAKEOVER", func(o *options, v string) (err error) { o.takeover, err = boolean(v); return err }},
+	{"require", "WALFERRY_REQUIRE", func(o *options, v string) (err error) { o.require, err = boolean(v); return err }},
+	{"default", "WALFERRY_DEFAULT", func(o *options, v string) (err error) { o.makeDefault, err = boolean(v); return err }},
+	{"endpoint", "", func(o *options, v string) error { o.store.Endpoint = v; return nil }},
+	{"region", "", func(o *options, v string) error { o.store.Region = v; return nil }},
+	{"path_style", "", func(o *options, v string) error {
+		on, err := boolean(v)
+		if o.store.PathStyle = "0"; on {
+			o.store.PathStyle = "1"
+		}
+		return err
+	}},
+	{"log", "WALFERRY_LOG", func(o *options, v string) error {
+		levels := []string{"off", "error", "info", "debug"}
+		o.logLevel = max(0, slices.Index(levels, v))
+		return oneOf(v, levels...)
+	}},
+}
+
+// apply sets the options that get has a value for. The error names the option,
+// its value and what is allowed.
+func (o *options) apply(from string, get func(option) (string, bool)) error {
+	for _, opt := range allOptions {
+		v, ok := get(opt)
+		if !ok {
+			continue
+		}
+		if err := opt.set(o, v); err != nil {
+			name := opt.name
+			if from == "environment" {
+				name = opt.env
+			}
+			return fmt.Errorf("%s %s=%q: allowed is %w", from, name, v, err)
+		}
+	}
+	return nil
+}
+
+// fromEnvironment sets what the environment gives for a database.
+func (o *options) fromEnvironment(path string) error {
+	err := o.apply("environment", func(opt option) (string, bool) {
+		if opt.env == "" {
+			return "", false
+		}
+		v := os.Getenv(opt.env)
+		return v, v != ""
+	})
+	o.replica = expand(o.replica, path)
+	return err
+}
+
+// fromURI sets what a URI's parameters give.
+func (o *options) fromURI(params map[string]string) error {
+	return o.apply("option", func(opt option) (string, bool) {
+		v, ok := params[opt.name]
+		return v, ok
+	})
+}
+
+// expand puts the database's name and path where {name} and {path} stand, so
+// that one variable serves many databases.
+func expand(replica, path string) string {
+	if !strings.Contains(replica, "{") {
+		return replica
+	}
+	escape := func(s string) string { return (&url.URL{Path: s}).EscapedPath() }
+	return strings.NewReplacer(
+		"{name}", escape(filepath.Base(path)),
+		"{path}", escape(strings.TrimPrefix(path, "/")),
+	).Replace(replica)
+}
+
+func duration(v string, low, high time.Duration, allowed string) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < low || d > high {
+		return low, errors.New(allowed)
+	}
+	return d, nil
+}
+
+func boolean(v string) (bool, error) {
+	switch strings.ToLower(v) {
+	case "1", "on", "yes", "true":
+		return true, nil
+	case "0", "off", "no", "false":
+		return false, nil
+	}
+	return false, errors.New("0 or 1")
+}
+
+func oneOf(v string, allowed ...string) error {
+	if slices.Contains(allowed, v) {
+		return nil
+	}
+	return errors.New(strings.Join(allowed, ", "))
+}
+
+// Option is a setting of Register or Open. A URI's parameters win over options,
+// and options over the environment.
+type Option func(*options)
+
+// WithReplica names the store, file:///dir or s3://bucket/prefix; {name} and
+// {path} stand for the database's file name and path.
+func WithReplica(url string) Option { return func(o *options) { o.replica = url } }
+
+// WithInterval sets the window, 10ms to 1h: how much a crash of the machine can
+// lose at most, beside the time of one PUT.
+func WithInterval(d time.Duration) Option { return func(o *options) { o.interval = d } }
+
+// WithCloseTimeout bounds how long a last close waits for its batch; 0 does not
+// wait.
+func WithCloseTimeout(d time.Duration) Option { return func(o *options) { o.closeTimeout = d } }
+
+// WithKeepJournalMode leaves a database that is not in WAL mode as it is; nothing
+// of it ships until somebody switches it.
+func WithKeepJournalMode() Option { return func(o *options) { o.keepWAL = true } }
+
+// WithTakeover goes on with the history of a prefix that is not provably this
+// database's.
+func WithTakeover() Option { return func(o *options) { o.takeover = true } }
+
+// WithRequire makes an open fail unless the store answers and the prefix is ours.
+func WithRequire() Option { return func(o *options) { o.require = true } }
+
+// WithDefault registers walferry as the default VFS.
+func WithDefault() Option { return func(o *options) { o.makeDefault = true } }
+
+// WithEndpoint sets the address of an S3-compatible store.
+func WithEndpoint(endpoint string) Option { return func(o *options) { o.store.Endpoint = endpoint } }
+
+// WithRegion sets the region of an S3 store.
+func WithRegion(region string) Option { return func(o *options) { o.store.Region = region } }
+
+func (o *options) validate() error {
+	if o.interval < minInterval || o.interval > maxInterval {
+		return fmt.Errorf("interval %v: allowed is a duration from 10ms to 1h", o.interval)
+	}
+	if o.closeTimeout < 0 {
+		return fmt.Errorf("close timeout %v: allowed is 0 or more", o.closeTimeout)
+	}
+	if o.replica == "" {
+		return errors.New("no replica given: add replica=file:///dir or replica=s3://bucket/prefix to the URI, or set WALFERRY_REPLICA")
+	}
+	return nil
+}

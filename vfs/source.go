@@ -1,0 +1,37 @@
+package vfs
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/walferry/walferry/cext"
+	"github.com/walferry/walferry/shipper"
+)
+
+// source gives the shipper a database's committed states, by path.
+type source string
+
+func (s source) Pin(scan bool) (shipper.Snapshot, error) {
+	r, err := cext.OpenReader(string(s), scan)
+	if err != nil {
+		return nil, shipperError(err)
+	}
+	return snapshot{r}, nil
+}
+
+type snapshot struct{ *cext.Reader }
+
+func (s snapshot) Read(pages []uint32, buf []byte) error {
+	return shipperError(s.Reader.Read(pages, buf))
+}
+
+// shipperError is the one place that knows both packages' errors.
+func shipperError(err error) error {
+	switch {
+	case errors.Is(err, cext.ErrBusy):
+		return fmt.Errorf("%w", shipper.ErrBusy)
+	case errors.Is(err, cext.ErrNotWAL):
+		return fmt.Errorf("%w", shipper.ErrNotWAL)
+	}
+	return err
+}

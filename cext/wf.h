@@ -20,7 +20,7 @@ extern const sqlite3_api_routines *sqlite3_api; /* init.c defines it */
 #define WF_CHUNK_SEGMENTS 512
 
 #define WF_VFS_NAME "walferry"
-#define WF_VERSION "0.1.0"
+#define WF_VERSION "0.1.0" /* and internal/version */
 #define WF_MIN_SQLITE 3040001
 #define WF_MIN_SQLITE_TEXT "3.40.1"
 

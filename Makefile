@@ -6,7 +6,7 @@ PREFIX    ?= /usr/local
 DIST      := dist
 TOOLS     := $(DIST)/tools
 MODULE    := github.com/walferry/walferry
-VERSION   := $(shell sed -n 's/^#define WF_VERSION "\(.*\)"/\1/p' cext/wf.h)
+VERSION   := $(shell sed -n 's/^#define WF_VERSION "\([^"]*\)".*/\1/p' cext/wf.h)
 GO_SOURCES := $(shell find . -name '*.go' -not -path './dist/*') go.mod go.sum
 C_SOURCES  := $(wildcard cext/*.c cext/*.h)
 
@@ -16,7 +16,7 @@ VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 LITESTREAM_ := github.com/benbjohnson/litestream/cmd/litestream@v0.5.18
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all help build loadable static install demo test test-go test-nocgo test-race check bench tools clean
+.PHONY: all help build loadable static install demo test test-nocgo test-race test-system check bench tools clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -42,7 +42,7 @@ $(DIST)/walferry.so: $(GO_SOURCES) $(C_SOURCES) cmd/loadable/walferry.map
 	@CGO_ENABLED=1 $(GO) build -trimpath -buildmode=c-shared -tags SQLITE3VFS_LOADABLE_EXT \
 		-ldflags "-s -w -extldflags '-Wl,--version-script=$(CURDIR)/cmd/loadable/walferry.map'" \
 		-o $@ ./cmd/loadable
-	@rm -f $(DIST)/walferry.h.cgo; if [ -f $(DIST)/walferry.h ] && grep -q 'cgo' $(DIST)/walferry.h; then rm $(DIST)/walferry.h; fi
+	@rm -f $(DIST)/walferry.h # cgo's own, which is nobody's interface
 
 $(DIST)/libwalferry.a: $(GO_SOURCES) $(C_SOURCES)
 	@mkdir -p $(DIST)
@@ -50,7 +50,7 @@ $(DIST)/libwalferry.a: $(GO_SOURCES) $(C_SOURCES)
 	@CGO_ENABLED=1 $(GO) build -trimpath -buildmode=c-archive -tags walferry_archive -ldflags '-s -w' -o $@ ./cmd/loadable
 	@rm -f $(DIST)/libwalferry.h
 
-$(DIST)/walferry.h: cext/walferry.h $(DIST)/walferry.so
+$(DIST)/walferry.h: cext/walferry.h $(DIST)/walferry.so # whose build leaves a header of the same name
 	@cp cext/walferry.h $@
 
 $(DIST)/walferry.pc: Makefile cext/wf.h
@@ -85,6 +85,44 @@ $(TOOLS)/litestream:
 $(TOOLS)/staticcheck:
 	@echo 'building $(STATICCHECK)'
 	@GOBIN=$(CURDIR)/$(TOOLS) $(GO) install $(STATICCHECK)
+
+demo: $(DIST)/walferry.so $(DIST)/walferry
+	@.ci/need sqlite3:sqlite3
+	@sh internal/demo/demo.sh
+
+# Packages that a C-less build must pass too, and those of the race detector.
+PURE := ./shipper/... ./internal/ledger/... ./internal/objstore/... ./internal/restore/... ./cmd/walferry/...
+
+test: test-nocgo test-race test-system
+
+test-nocgo: $(TOOLS)/versitygw
+	@echo 'tests without cgo'
+	CGO_ENABLED=0 $(GO) test $(PURE)
+
+test-race: $(TOOLS)/versitygw
+	@echo 'tests under the race detector (it compiles SQLite once more: some minutes)'
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./cext/... ./vfs/... $(PURE)
+
+# The extension and the libraries as users use them.
+test-system: build tools
+	@.ci/need sqlite3:sqlite3 python3:python3 file=/usr/include/sqlite3.h:libsqlite3-dev pkg-config:pkg-config \
+		perl=DBD::SQLite:libdbd-sqlite3-perl tclsh:tcl file=/usr/lib/tcltk/$(shell $(CC) -dumpmachine)/sqlite3:libsqlite3-tcl
+	$(GO) test -timeout 20m ./internal/systest/... ./internal/bench/...
+
+check: $(TOOLS)/staticcheck
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "not formatted: $$bad"; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags SQLITE3VFS_LOADABLE_EXT ./cext ./vfs ./cmd/loadable
+	$(TOOLS)/staticcheck ./...
+	@for f in cext/*.c; do \
+		$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -c $$f -o /dev/null || exit 1; \
+		$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -DSQLITE3VFS_LOADABLE_EXT -c $$f -o /dev/null || exit 1; \
+	done
+	@echo 'cext compiles without a warning'
+
+bench: build
+	@.ci/need lz4:lz4 python3:python3
+	$(GO) run ./internal/bench $(BENCH_FLAGS)
 
 clean:
 	rm -rf $(DIST)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/mattn/go-sqlite3"
@@ -23,6 +24,9 @@ func TestMain(m *testing.M) {
 	if err := vfs.Register(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+	if seed, err := strconv.Atoi(os.Getenv("WALFERRY_TEST_WORKLOAD")); err == nil {
+		workloadForever(seed, os.Getenv("WALFERRY_TEST_URI"))
 	}
 	os.Exit(m.Run())
 }

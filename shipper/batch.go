@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -18,16 +19,9 @@ import (
 // errLost ends a term: the ledger is another file now, or another shipper's.
 var errLost = errors.New("ledger was replaced")
 
-const (
-	// scanPages is how many pages a batch may read and still be short: 16 MiB
-	// at the usual page size, some 20 ms. A longer one does not give way to
-	// a restart of the WAL, or a busy database would never get through it.
-	scanPages = 4096
-
-	// busyPause is how long a batch first waits for somebody else's lock to
-	// end: longer than most transactions, short beside a window.
-	busyPause = 20 * time.Millisecond
-)
+// busyPause is how long a batch first waits for somebody else's lock to end:
+// longer than most transactions, short beside a window.
+const busyPause = 20 * time.Millisecond
 
 // object is a batch that was read: an LTX file, and what the ledger will know
 // once the store has it.
@@ -68,11 +62,12 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 	atomic.StoreUint64(&h.Window, window+1)
 	// The value before the pin: what is counted later is of a later state.
 	all := atomic.LoadUint64(&h.All)
-	l.TakeDirty()
+	l.TakeDirty(nil, nil)
 
 	o, every, err := s.read(l)
 	defer s.body.reset()
 	defer s.sums.reset()
+	s.copies.reset()
 	switch {
 	case err == nil:
 		s.busy = 0
@@ -124,79 +119,121 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 
 var errPageSize = errors.New("page size changed")
 
-// read pins a snapshot and encodes what the store lacks of it. Without an object
+// pinned is what is known of a committed state that a batch reads.
+type pinned struct {
+	pages    uint32
+	pageSize uint32
+	floor    uint32   // every page above it is a candidate
+	smallest uint32   // size that the database had since it was last looked at
+	tail     []uint32 // pages that were not marked yet; they are in flight now
+	every    bool     // so is every page
+	resized  bool     // the store has another size, or it is not known
+	salt     [2]uint32
+	frame    uint32
+}
+
+// look finds out what of a pinned state is to be read, and makes room for it in
+// the ledger.
+func (s *Shipper) look(l *ledger.Ledger, snap Snapshot) (at pinned, err error) {
+	h := l.Header()
+	at.pages, at.pageSize = snap.Pages(), snap.PageSize()
+	at.salt, at.frame = snap.Position()
+	if at.pages == 0 {
+		return at, nil
+	}
+	if h.PageSize != 0 && h.PageSize != at.pageSize && h.TXID != 0 {
+		return at, fmt.Errorf("%w from %d to %d bytes, and a replica's cannot change: give the database another prefix", errPageSize, h.PageSize, at.pageSize)
+	}
+	h.PageSize = at.pageSize
+	if err := l.Grow(at.pages); err != nil {
+		return at, err
+	}
+	var ok bool
+	at.tail, at.smallest, ok = snap.Tail()
+	for _, p := range at.tail {
+		l.SetInflight(p)
+	}
+	// Looked at again, and not taken, now that the snapshot is pinned.
+	at.every = !ok || allPending(h) || h.TXID == 0
+	at.floor = min(at.pages, at.smallest, h.MinInflight, atomic.LoadUint32(&h.MinPages))
+	if at.resized = h.DBPages != at.pages; at.resized {
+		at.floor = min(at.floor, h.DBPages)
+		l.SetInflight(1)
+	}
+	return at, nil
+}
+
+func allPending(h *ledger.Header) bool {
+	return atomic.LoadUint64(&h.All) != atomic.LoadUint64(&h.AllDone)
+}
+
+// read encodes what the store lacks of one committed state. Without an object
 // there is nothing to send. every tells that all pages were looked at.
+//
+// A batch copies its pages in short slices and encodes them when nothing is
+// pinned any more. A look at every page encodes as it reads, under one pin.
 func (s *Shipper) read(l *ledger.Ledger) (o *object, every bool, err error) {
 	h := l.Header()
-	scan := atomic.LoadUint64(&h.All) != atomic.LoadUint64(&h.AllDone) || l.Pending() > scanPages
-	snap, err := s.cfg.Source.Pin(scan)
+	if !allPending(h) && h.TXID != 0 {
+		at, err := s.collect(l)
+		if err == nil {
+			list := s.copies.list(at.pages)
+			if err := s.copies.pages.flush(); err != nil {
+				return nil, false, err
+			}
+			o, err = s.encode(l, at, copiedPages(list), s.copies.reader(list))
+		}
+		if !errors.Is(err, errEverything) {
+			return o, false, err
+		}
+		s.copies.reset()
+	}
+	snap, err := s.cfg.Source.Pin(true)
 	if err != nil {
 		return nil, false, err
 	}
 	defer snap.Close()
-	n, size := snap.Pages(), snap.PageSize()
-	if n == 0 {
-		return nil, true, nil
+	at, err := s.look(l, snap)
+	if err != nil || at.pages == 0 {
+		return nil, at.pages == 0, err
 	}
-	if h.PageSize != 0 && h.PageSize != size && h.TXID != 0 {
-		return nil, false, fmt.Errorf("%w from %d to %d bytes, and a replica's cannot change: give the database another prefix", errPageSize, h.PageSize, size)
-	}
-	h.PageSize = size
-	if err := l.Grow(n); err != nil {
-		return nil, false, err
-	}
-	tail, smallest, ok := snap.Tail()
-	for _, p := range tail {
-		l.SetInflight(p)
-	}
-	// Looked at again, and not taken, now that the snapshot is pinned.
-	every = !ok || atomic.LoadUint64(&h.All) != atomic.LoadUint64(&h.AllDone) || h.TXID == 0
-	floor := min(n, smallest, h.MinInflight, atomic.LoadUint32(&h.MinPages))
-	resized := h.DBPages != n // or not known
-	if resized {
-		floor = min(floor, h.DBPages)
-		l.SetInflight(1)
-	}
-
-	o = &object{txid: ltx.TXID(h.TXID + 1), nonce: rand.Uint64() | 1, pageSize: size, commit: n}
-	// A clock that was set back must not turn the order of objects around.
-	o.time = time.UnixMilli(max(time.Now().UnixMilli(), h.HeadTimeMs+1))
-	o.salt, o.frame = snap.Position()
-	if err := s.encode(l, snap, o, floor, every, resized); err != nil {
-		return nil, false, err
-	}
-	if o.pages == 0 {
-		return nil, every, nil
-	}
-	return o, every, nil
+	o, err = s.encode(l, at, l.Candidates(at.pages, at.floor, at.every), snap.Read)
+	return o, at.every, err
 }
 
 // encode writes the LTX file of the candidates that differ to s.body, and page
 // numbers with their sums to s.sums. Reading and comparing is one goroutine,
-// compressing another.
-func (s *Shipper) encode(l *ledger.Ledger, snap Snapshot, o *object, floor uint32, every, resized bool) error {
+// compressing another. nil: nothing differs.
+func (s *Shipper) encode(l *ledger.Ledger, at pinned, candidates iter.Seq[uint32], read func([]uint32, []byte) error) (*object, error) {
+	h := l.Header()
+	o := &object{
+		txid: ltx.TXID(h.TXID + 1), nonce: rand.Uint64() | 1, pageSize: at.pageSize, commit: at.pages,
+		// A clock that was set back must not turn the order of objects around.
+		time: time.UnixMilli(max(time.Now().UnixMilli(), h.HeadTimeMs+1)),
+		salt: at.salt, frame: at.frame,
+	}
 	lock := ledger.LockPage(o.pageSize)
 	e := newEncoder(&s.body, o, s.cfg.Database)
 	checksum := s.xorOf(l, lock)
 	known := s.xorKnown
-	if every {
+	if at.every {
 		checksum, known = 0, true
 	}
 
 	var sum [12]byte
 	flush := func(c *chunk) error {
-		if err := snap.Read(c.pages, c.data[:len(c.pages)*int(o.pageSize)]); err != nil {
+		if err := read(c.pages, c.data[:len(c.pages)*int(o.pageSize)]); err != nil {
 			return err
 		}
 		kept := 0
 		for i, p := range c.pages {
 			page := c.page(i, o.pageSize)
 			was, is := l.Sum(p), ledger.PageSum(p, page)
-			if every {
-				was = 0
+			checksum ^= is
+			if !at.every {
+				checksum ^= was
 			}
-			checksum ^= was ^ is
-			if l.Sum(p) == is && !(resized && p == 1) && o.txid != 1 {
+			if was == is && !(at.resized && p == 1) && o.txid != 1 {
 				continue
 			}
 			binary.LittleEndian.PutUint32(sum[:], p)
@@ -217,7 +254,7 @@ func (s *Shipper) encode(l *ledger.Ledger, snap Snapshot, o *object, floor uint3
 	}
 
 	c, err := e.chunk(), error(nil)
-	for p := range l.Candidates(o.commit, floor, every) {
+	for p := range candidates {
 		if p == lock {
 			continue
 		}
@@ -235,9 +272,9 @@ func (s *Shipper) encode(l *ledger.Ledger, snap Snapshot, o *object, floor uint3
 		err = closeErr
 	}
 	if err != nil || o.pages == 0 {
-		return err
+		return nil, err
 	}
-	if known && knownPages(l) > o.commit && !every {
+	if !at.every {
 		for p := o.commit + 1; p <= knownPages(l); p++ {
 			checksum ^= l.Sum(p)
 		}
@@ -247,9 +284,9 @@ func (s *Shipper) encode(l *ledger.Ledger, snap Snapshot, o *object, floor uint3
 	}
 	o.headSum = e.headSum
 	if err := s.body.flush(); err != nil {
-		return err
+		return nil, err
 	}
-	return s.sums.flush()
+	return o, s.sums.flush()
 }
 
 // knownPages is the size that the entries speak of, 0 where it is not known.

@@ -99,6 +99,8 @@ type Shipper struct {
 	cause     string
 	body      spool // the batch under way
 	sums      spool
+	copies    copies
+	buf       []byte // of the pages that are read at a time
 	retry     backoff
 	busy      time.Duration // last pause for somebody else's lock
 	late      []*Drain      // came while a PUT was being tried
@@ -140,6 +142,7 @@ func New(cfg Config) (*Shipper, error) {
 		ready:  make(chan struct{}),
 		body:   spool{dir: filepath.Dir(cfg.Database)},
 		sums:   spool{dir: filepath.Dir(cfg.Database)},
+		copies: copies{pages: spool{dir: filepath.Dir(cfg.Database)}},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.open(); err != nil {

@@ -91,6 +91,12 @@ func (l *Ledger) Mark(pgno uint32) {
 	}
 }
 
+// Dirty reports whether a page was marked and not taken.
+func (l *Ledger) Dirty(pgno uint32) bool {
+	s, i := l.at(pgno)
+	return s != nil && atomic.LoadUint64(&s.dirty[i/64])&(1<<(i%64)) != 0
+}
+
 // SetInflight puts a page into the batch under way.
 func (l *Ledger) SetInflight(pgno uint32) {
 	if s, i := l.at(pgno); s != nil {
@@ -100,13 +106,19 @@ func (l *Ledger) SetInflight(pgno uint32) {
 
 // TakeDirty moves what is dirty in flight. A bit is in flight before it stops
 // being dirty, and only bits that were copied are taken back, so that one that is
-// set meanwhile stays.
-func (l *Ledger) TakeDirty() {
-	for _, s := range *l.segments.Load() {
+// set meanwhile stays. Unless they are nil, page is called for each page, and
+// above with the smallest size that the database had since.
+func (l *Ledger) TakeDirty(page, above func(uint32)) {
+	for k, s := range *l.segments.Load() {
 		for w := range s.dirty {
-			if d := atomic.LoadUint64(&s.dirty[w]); d != 0 {
-				atomic.OrUint64(&s.inflight[w], d)
-				atomic.AndUint64(&s.dirty[w], ^d)
+			d := atomic.LoadUint64(&s.dirty[w])
+			if d == 0 {
+				continue
+			}
+			atomic.OrUint64(&s.inflight[w], d)
+			atomic.AndUint64(&s.dirty[w], ^d)
+			for ; page != nil && d != 0; d &= d - 1 {
+				page(uint32(k*SegmentPages + w*64 + bits.TrailingZeros64(d) + 1))
 			}
 		}
 	}
@@ -115,6 +127,9 @@ func (l *Ledger) TakeDirty() {
 		v := atomic.LoadUint32(&h.MinPages)
 		if v == None {
 			return
+		}
+		if above != nil {
+			above(v)
 		}
 		if v < h.MinInflight {
 			atomic.StoreUint32(&h.MinInflight, v)

@@ -1,0 +1,54 @@
+package restore
+
+import (
+	"hash/crc64"
+	"math/rand/v2"
+	"testing"
+)
+
+func randomBytes(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	src := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
+	_, _ = src.Read(b)
+	return b
+}
+
+func TestCRCIsThatOfTheStandardLibrary(t *testing.T) {
+	data := randomBytes(1, 5000)
+	for n := range 700 {
+		c := newCRC()
+		c.write(data[:n])
+		if want := crc64.Checksum(data[:n], isoTable); c.sum() != want {
+			t.Fatalf("%d bytes: %016x, want %016x", n, c.sum(), want)
+		}
+	}
+	for i := range 500 { // in pieces
+		c, b := newCRC(), data[i:]
+		for len(b) > 0 {
+			n := rand.IntN(min(len(b), 300)) + 1
+			c.write(b[:n])
+			b = b[n:]
+		}
+		if want := crc64.Checksum(data[i:], isoTable); c.sum() != want {
+			t.Fatalf("%d bytes in pieces: %016x, want %016x", len(data)-i, c.sum(), want)
+		}
+	}
+}
+
+func BenchmarkCRC(b *testing.B) {
+	data := randomBytes(1, 4096)
+	b.Run("own", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		c := newCRC()
+		for b.Loop() {
+			c.write(data)
+		}
+	})
+	b.Run("standard", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		c := uint64(0)
+		for b.Loop() {
+			c = crc64.Update(c, isoTable, data)
+		}
+	})
+}

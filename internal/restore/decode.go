@@ -1,0 +1,165 @@
+package restore
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"runtime"
+
+	"github.com/superfly/ltx"
+	"golang.org/x/sync/errgroup"
+)
+
+// sink takes a file's pages.
+type sink interface {
+	// begin is told the header, raw and parsed, before anything else.
+	begin(h ltx.Header, raw []byte) error
+	// admit is told each page number, ascending and at most the header's
+	// Commit, before the page is decompressed.
+	admit(pgno uint32) error
+	// put writes pages that follow each other, in the file's order, from one
+	// goroutine: several would only wait for the file's lock in the kernel.
+	put(first uint32, pages []byte) error
+	// summed is told each page's ledger sum, in the file's order, by a
+	// goroutine other than admit's.
+	summed(pgno uint32, sum uint64) error
+}
+
+// decoder reads LTX files of format version 3 as the ltx package's Decoder does,
+// and verifies what that verifies, on every core: one goroutine parses, several
+// decompress and sum, one computes the file checksum and one writes, both in order.
+//
+// It refuses three things more, none of which an encoder writes: an LZ4 block that
+// is longer than any page of the size can need or that is not exactly one page; page numbers out
+// of order, before rather than after their pages; and frames of the older encoding
+// among frames of the newer one.
+//
+// Nothing is allocated in proportion to a number that a file claims.
+type decoder struct {
+	chunks  []*chunk
+	workers int
+}
+
+func newDecoder() *decoder {
+	workers := min(runtime.GOMAXPROCS(0), 8)
+	d := &decoder{workers: workers}
+	for range 2*workers + 4 {
+		d.chunks = append(d.chunks, new(chunk))
+	}
+	return d
+}
+
+// decode reads one file to its end. Pages have reached the sink before the file
+// is known to be whole; an error takes nothing back.
+func (d *decoder) decode(ctx context.Context, src io.Reader, to sink) error {
+	f := &file{r: bufio.NewReaderSize(src, 64<<10), sink: to, seq: newCRC(), hash: newCRC()}
+	raw, err := f.readHeader()
+	if err != nil {
+		return err
+	}
+	if err := to.begin(f.header, raw); err != nil {
+		return err
+	}
+	old, err := f.oldEncoding()
+	if err != nil {
+		return err
+	}
+	if old {
+		err = f.decodeOld()
+	} else {
+		err = d.pipeline(ctx, f)
+	}
+	if err != nil {
+		return err
+	}
+	return f.finish()
+}
+
+// pipeline takes the pages from the end of the header to the end of the page block.
+func (d *decoder) pipeline(ctx context.Context, f *file) error {
+	// Each has room for every chunk: only to wait for a free one blocks.
+	free := make(chan *chunk, len(d.chunks))
+	work := make(chan *chunk, len(d.chunks))
+	order := make(chan *chunk, len(d.chunks))
+	write := make(chan *chunk, len(d.chunks))
+	for _, c := range d.chunks {
+		free <- c
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(work)
+		defer close(order)
+		for {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case c := <-free:
+				c.reset(f.size)
+				more, err := f.fill(c)
+				if err != nil {
+					return err
+				}
+				if len(c.frames) > 0 {
+					work <- c
+					order <- c
+				}
+				if !more {
+					return nil
+				}
+			}
+		}
+	})
+	for range d.workers {
+		g.Go(func() error {
+			for c := range work {
+				if err := c.unpack(f.size, f.ltxSums()); err != nil {
+					return err
+				}
+				close(c.done)
+			}
+			return nil
+		})
+	}
+	g.Go(func() error {
+		defer close(write)
+		for c := range order {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-c.done:
+			}
+			if err := f.sum(c); err != nil {
+				return err
+			}
+			write <- c
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for c := range write {
+			if err := c.runs(f.size, f.sink.put); err != nil {
+				return err
+			}
+			free <- c
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// ltxSums reports that the file says what its pages' LTX checksums come to.
+func (f *file) ltxSums() bool { return f.header.IsSnapshot() && !f.header.NoChecksum() }
+
+// sum goes over the chunks in the file's order.
+func (f *file) sum(c *chunk) error {
+	for i := range c.frames {
+		fr := &c.frames[i]
+		f.hash.write(fr.head[:])
+		f.hash.write(c.page(i, f.size))
+		if err := f.sink.summed(fr.pgno, fr.sum); err != nil {
+			return err
+		}
+	}
+	f.ltxSum ^= c.ltxSum
+	return nil
+}

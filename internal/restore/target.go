@@ -1,0 +1,165 @@
+package restore
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/walferry/walferry/internal/ledger"
+)
+
+// beside are the files that belong to a database by their names.
+var beside = []string{ledger.Suffix, "-wal", "-shm", "-journal"}
+
+// target is where the database goes, and the temporary files that become it.
+type target struct {
+	path  string // with symbolic links followed, as SQLite does
+	force bool
+	old   fs.FileInfo // of the file that is replaced, nil if there is none
+
+	db     *os.File
+	ledger *ledger.Ledger
+	role   *ledger.Lock
+}
+
+// newTarget looks whether out may be written, and writes nothing.
+func newTarget(out string, force bool) (*target, error) {
+	path, err := filepath.Abs(out)
+	if err != nil {
+		return nil, err
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	t := &target{path: path, force: force}
+	t.old, err = os.Lstat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("look at target: %w", err)
+	}
+	if t.old != nil && t.old.IsDir() {
+		return nil, fmt.Errorf("%w: %s is a directory; name a file in it", ErrExists, out)
+	}
+	if dir, err := os.Stat(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("look at target's directory: %w", err)
+	} else if !dir.IsDir() {
+		return nil, fmt.Errorf("look at target's directory: %s is none", filepath.Dir(path))
+	}
+	if !force {
+		return t, t.vacant()
+	}
+	unlock, err := t.claim()
+	if err != nil {
+		return nil, err
+	}
+	unlock()
+	return t, nil
+}
+
+// vacant is nil if neither the target nor a file that belongs to it exists.
+func (t *target) vacant() error {
+	var there []string
+	for _, suffix := range append([]string{""}, beside...) {
+		if _, err := os.Lstat(t.path + suffix); err == nil {
+			there = append(there, filepath.Base(t.path)+suffix)
+		}
+	}
+	if there == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %s in %s; give another name, or -force to replace it",
+		ErrExists, strings.Join(there, ", "), filepath.Dir(t.path))
+}
+
+// Bytes of a database file that SQLite locks: every connection that reads, and in WAL
+// mode every one that is open, holds a lock on some of them.
+const (
+	lockStart = 0x40000000
+	lockBytes = 512
+)
+
+// claim locks the database that is to be replaced against every SQLite until
+// unlock is called, or returns ErrInUse.
+//
+// To close the file drops every lock that this process holds on it through
+// SQLite: so this package is not for processes that have the target open themselves.
+func (t *target) claim() (unlock func(), err error) {
+	if l, err := ledger.OpenReadOnly(t.path); err == nil {
+		locked := l.Locked()
+		l.Close()
+		if locked {
+			return nil, fmt.Errorf("%w: a process replicates %s; stop it first", ErrInUse, t.path)
+		}
+	}
+	if t.old == nil || !t.old.Mode().IsRegular() {
+		return func() {}, nil
+	}
+	f, err := os.OpenFile(t.path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the database that is to be replaced: %w", err)
+	}
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: lockStart, Len: lockBytes}
+	switch err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err {
+	case nil:
+		return func() { f.Close() }, nil
+	case unix.EAGAIN, unix.EACCES:
+		f.Close()
+		return nil, fmt.Errorf("%w: a process has %s open; stop it first", ErrInUse, t.path)
+	default:
+		f.Close()
+		return nil, fmt.Errorf("lock the database that is to be replaced: %w", err)
+	}
+}
+
+// create makes the temporary files. Whoever calls it calls discard in the end.
+func (t *target) create() (err error) {
+	mode := fs.FileMode(0o644) // SQLite's own; the umask takes its part
+	if t.old != nil {
+		mode = 0o600 // until it has the owner of the old one
+	}
+	name := fmt.Sprintf(".%s.walferry-restore-%s", filepath.Base(t.path), rand.Text()[:12])
+	tmp := filepath.Join(filepath.Dir(t.path), name)
+	if t.db, err = os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode); err != nil {
+		return fmt.Errorf("create database: %w", err)
+	}
+	if t.old != nil && t.old.Mode().IsRegular() {
+		if st, ok := t.old.Sys().(*syscall.Stat_t); ok {
+			_ = t.db.Chown(int(st.Uid), int(st.Gid)) // only root may give a file away
+		}
+		if err := t.db.Chmod(t.old.Mode().Perm()); err != nil {
+			return fmt.Errorf("create database: %w", err)
+		}
+	}
+	if t.ledger, err = ledger.Open(tmp); err != nil {
+		return err
+	}
+	if t.role, err = t.ledger.TryLock(ledger.Descriptors{}); err != nil {
+		return err
+	}
+	return t.ledger.Reset(tmp)
+}
+
+// discard closes the temporary files and removes those that have not become the target.
+func (t *target) discard() {
+	if t.role != nil {
+		t.role.Unlock()
+	}
+	if t.ledger != nil {
+		t.ledger.Close()
+	}
+	if t.db != nil {
+		t.db.Close()
+		os.Remove(t.db.Name())
+		os.Remove(t.db.Name() + ledger.Suffix)
+	}
+	t.role, t.ledger, t.db = nil, nil, nil
+}

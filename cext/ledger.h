@@ -44,7 +44,7 @@
 #define WF_LOCK_OFFSET 0x4000000000000000ll
 
 /* Who asks our reader to give way. */
-#define WF_YIELD_RESET 1     /* a writer wants to restart the WAL */
+#define WF_YIELD_RESET 1     /* a checkpoint or a restart of the WAL waits */
 #define WF_YIELD_EXCLUSIVE 2 /* somebody wants the database for himself */
 
 /* What our reader is doing. */

@@ -27,6 +27,14 @@ struct wf_reader {
   struct wf_ledger *h;
   int scan;
   uint32_t page_size, pages;
+  volatile uint32_t **regions; /* of the wal-index, up to the snapshot's last frame */
+  unsigned char *frames;       /* room for a run of frames */
+};
+
+enum {
+  FRAME_HEADER = 24,
+  WAL_HEADER = 32,
+  RUN = 32, /* pages that are read with one call where they lie side by side */
 };
 
 static _Thread_local int opening;
@@ -111,6 +119,9 @@ int wf_reader_open(const char *path, int scan, struct wf_reader **out, char **er
     result = WF_BUSY;
   } else if (!measure(r)) {
     say(err, "cannot read the database's header", r->conn);
+  } else if (!wf_map_regions(r->f, r->f->snap[HDR_MXFRAME], &r->regions) ||
+             !(r->frames = malloc((size_t)RUN * (r->page_size + FRAME_HEADER)))) {
+    say(err, "cannot map the wal-index", 0);
   } else {
     *out = r;
     return WF_OK;
@@ -193,32 +204,55 @@ int wf_reader_tail(struct wf_reader *r, uint32_t **pgnos, int *n, uint32_t *min)
   return 0;
 }
 
-static int read_page(struct wf_reader *r, uint32_t pgno, unsigned char *out) {
-  uint32_t frame = 0;
-  struct wf_file *f = r->f;
-  if (f->snap_mark > 0 && !wf_find_frame(f, f->snap[HDR_MXFRAME], pgno, &frame)) return SQLITE_IOERR;
-  sqlite3_file *file = f->real;
-  sqlite3_int64 off = (sqlite3_int64)(pgno - 1) * r->page_size;
-  if (frame) {
-    if (!f->wal) return SQLITE_IOERR;
-    file = f->wal->real;
-    off = 32 + (sqlite3_int64)(frame - 1) * (r->page_size + 24) + 24;
-  }
-  int rc = file->pMethods->xRead(file, out, (int)r->page_size, off);
+/* Where a page lies: 1 in the WAL, 0 in the database file, -1 not known. */
+static int locate(struct wf_reader *r, uint32_t pgno, uint32_t *frame) {
+  *frame = 0;
+  if (r->f->snap_mark > 0 && !wf_find_frame(r->regions, r->f->snap[HDR_MXFRAME], pgno, frame)) return -1;
+  return *frame != 0;
+}
+
+/* Reads n pages that lie side by side in the database file. */
+static int read_pages(struct wf_reader *r, uint32_t pgno, int n, unsigned char *out) {
+  sqlite3_file *file = r->f->real;
+  int rc = file->pMethods->xRead(file, out, n * (int)r->page_size, (sqlite3_int64)(pgno - 1) * r->page_size);
   /* Beyond the file's end a page is zeros, as SQLite itself reads it. */
-  return rc == SQLITE_IOERR_SHORT_READ && !frame ? SQLITE_OK : rc;
+  return rc == SQLITE_IOERR_SHORT_READ ? SQLITE_OK : rc;
+}
+
+/* Reads the pages of n frames that lie side by side in the WAL. */
+static int read_frames(struct wf_reader *r, uint32_t frame, int n, unsigned char *out) {
+  if (!r->f->wal) return SQLITE_IOERR;
+  sqlite3_file *file = r->f->wal->real;
+  size_t step = r->page_size + FRAME_HEADER;
+  sqlite3_int64 off = WAL_HEADER + (sqlite3_int64)(frame - 1) * (sqlite3_int64)step + FRAME_HEADER;
+  int bytes = (int)(n * step) - FRAME_HEADER;
+  int rc = file->pMethods->xRead(file, n == 1 ? out : r->frames, bytes, off);
+  for (int i = 0; n > 1 && i < n; i++) memcpy(out + (size_t)i * r->page_size, r->frames + i * step, r->page_size);
+  return rc;
 }
 
 /* Reads n pages, one behind the other, into out. WF_YIELD when the reader is to
 ** give way: it must then be closed at once. */
 int wf_reader_read(struct wf_reader *r, const uint32_t *pgnos, int n, unsigned char *out, char **err) {
-  for (int i = 0; i < n; i++) {
+  uint32_t frame, next;
+  int in_wal = n ? locate(r, pgnos[0], &frame) : 0;
+  for (int i = 0, run; i < n; i += run) {
+    int next_in_wal = 0;
     if (asked_to_yield(r)) return WF_YIELD;
-    int rc = read_page(r, pgnos[i], out + (size_t)i * r->page_size);
+    for (run = 1; i + run < n; run++) {
+      next_in_wal = locate(r, pgnos[i + run], &next);
+      int beside = in_wal == next_in_wal && run < RUN &&
+                   (in_wal ? next == frame + (uint32_t)run : pgnos[i + run] == pgnos[i] + (uint32_t)run);
+      if (!beside) break;
+    }
+    unsigned char *to = out + (size_t)i * r->page_size;
+    int rc = in_wal < 0 ? SQLITE_IOERR : in_wal ? read_frames(r, frame, run, to) : read_pages(r, pgnos[i], run, to);
     if (rc != SQLITE_OK) {
       if (err) *err = sqlite3_mprintf("cannot read page %u: %s", pgnos[i], sqlite3_errstr(rc));
       return WF_FAILED;
     }
+    in_wal = next_in_wal;
+    frame = next;
   }
   return WF_OK;
 }
@@ -226,6 +260,8 @@ int wf_reader_read(struct wf_reader *r, const uint32_t *pgnos, int n, unsigned c
 /* Ends the snapshot and closes the connection. */
 void wf_reader_close(struct wf_reader *r) {
   sqlite3_close(r->conn);
+  free(r->regions);
+  free(r->frames);
   if (r->h) {
     __atomic_store_n(&r->h->reader, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&r->h->yield, 0, __ATOMIC_SEQ_CST);

@@ -14,7 +14,7 @@
 **   xLock(EXCLUSIVE) got             wf_catch_up, for a last close or a mode switch
 **   xShmUnmap(delete) at a last close  the stamp that spares a scan at the next open
 **   xWrite outside a checkpoint      what changed is not known: all pages
-**   EXCLUSIVE, reset lock is BUSY    our own reader is asked to give way (reader.c)
+**   EXCLUSIVE, read marks are BUSY   our own reader is asked to give way (reader.c)
 **   xShmLock(read mark) of ours      the snapshot that was pinned (reader.c)
 **
 ** Nothing on the commit path calls Go, allocates, or waits for anything of
@@ -46,7 +46,7 @@ int wf_give_way(struct wf_file *f, uint32_t bit) {
 }
 
 static void nap(void) {
-  struct timespec t = {0, 200000};
+  struct timespec t = {0, 50000};
   nanosleep(&t, 0);
 }
 
@@ -193,20 +193,29 @@ static int wf_shm_map(sqlite3_file *p, int region, int size, int extend, void vo
   return rc;
 }
 
+/* Whether who asks for read marks alone is a writer that would restart the WAL,
+** or a checkpointer: one that meets a mark leaves frames behind, and then no
+** writer even tries. */
+static int wants_wal_back(struct wf_file *f, int at, int n) {
+  return (at == SHM_READ1 && n == SHM_READS) || (f->holds_ckpt && at >= SHM_READ0 && n == 1);
+}
+
 static int wf_shm_lock(sqlite3_file *p, int at, int n, int flags) {
   struct wf_file *f = FILE_OF(p);
-  int is_write = at == SHM_WRITE && (flags & SQLITE_SHM_EXCLUSIVE);
+  int exclusive = (flags & SQLITE_SHM_EXCLUSIVE) != 0;
+  int is_write = at == SHM_WRITE && exclusive;
 
   if (is_write && (flags & SQLITE_SHM_UNLOCK)) {
     if (f->writing) wf_catch_up(f);
     f->writing = f->own_hold = 0;
   }
   int rc = CALL(p)->xShmLock(REAL(p), at, n, flags);
+  if (at == SHM_CKPT && rc == SQLITE_OK) f->holds_ckpt = (flags & SQLITE_SHM_LOCK) != 0;
   if (flags & SQLITE_SHM_UNLOCK) {
     if (f->reader && f->snap_mark == at - SHM_READ0) f->snap_mark = -1;
     return rc;
   }
-  if (rc == SQLITE_BUSY && at == SHM_READ1 && n == SHM_READS && (flags & SQLITE_SHM_EXCLUSIVE)) {
+  if (rc == SQLITE_BUSY && exclusive && wants_wal_back(f, at, n)) {
     int64_t until = wf_now_ms() + YIELD_MS;
     while (rc == SQLITE_BUSY && wf_now_ms() < until && wf_give_way(f, WF_YIELD_RESET)) {
       nap();

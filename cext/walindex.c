@@ -13,6 +13,7 @@
 ** own checksums are zero.
 */
 #include "wf.h"
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -80,15 +81,25 @@ int wf_frame_pages(struct wf_file *f, uint32_t from, uint32_t to,
   return 1;
 }
 
+/* The regions that hold frames up to mx, for free(). Returns 0 if one cannot be
+** had. */
+int wf_map_regions(struct wf_file *f, uint32_t mx, volatile uint32_t ***out) {
+  uint32_t n = mx ? region_of(mx) + 1 : 0;
+  *out = calloc(n + 1, sizeof **out);
+  for (uint32_t i = 0; *out && i < n; i++) {
+    if (!((*out)[i] = region(f, i))) return 0;
+  }
+  return *out != 0;
+}
+
 /* The newest frame up to mx that holds the page, 0 where none does. Returns 0
-** if the index could not be read. The caller holds a read mark, so frames up
-** to mx stay; newer ones may be added meanwhile, as any reader must bear. */
-int wf_find_frame(struct wf_file *f, uint32_t mx, uint32_t pgno, uint32_t *frame) {
+** if the index is not SQLite's. The caller holds a read mark, so frames up to
+** mx stay; newer ones may be added meanwhile, as any reader must bear. */
+int wf_find_frame(volatile uint32_t **regions, uint32_t mx, uint32_t pgno, uint32_t *frame) {
   *frame = 0;
   if (mx == 0) return 1;
   for (int64_t i = region_of(mx); i >= 0; i--) {
-    volatile uint32_t *r = region(f, (uint32_t)i);
-    if (!r) return 0;
+    volatile uint32_t *r = regions[i];
     volatile uint32_t *pages = region_pages(r, (uint32_t)i);
     volatile uint16_t *hash = (volatile uint16_t *)(r + REGION_FRAMES);
     uint32_t zero = region_zero((uint32_t)i);

@@ -33,7 +33,7 @@ enum { HDR_ICHANGE = 2, HDR_FLAGS = 3, HDR_MXFRAME = 4, HDR_NPAGE = 5,
        HDR_CKSUM = 6, HDR_SALT = 8, HDR_WORDS = 12 };
 
 /* Locks of the wal-index (wal.c, SQLITE_SHM_NLOCK). */
-enum { SHM_WRITE = 0, SHM_READ0 = 3, SHM_READ1 = 4, SHM_READS = 4 };
+enum { SHM_WRITE = 0, SHM_CKPT = 1, SHM_READ0 = 3, SHM_READ1 = 4, SHM_READS = 4 };
 
 /*
 ** One per database and process, shared by its connections; never freed, since
@@ -65,6 +65,7 @@ struct wf_file {
   int reader;         /* a connection of ours */
   int writing;        /* holds WAL_WRITE_LOCK */
   int own_hold;       /* ... and the header was `seen` when that was got */
+  int holds_ckpt;     /* holds WAL_CKPT_LOCK */
   int checkpointing;  /* between CKPT_START and CKPT_DONE */
   int direct;         /* the database was written outside a checkpoint, in this lock */
   int wrote;          /* ... since it was last unlocked */
@@ -138,7 +139,8 @@ int wf_frame_pages(struct wf_file *f, uint32_t from, uint32_t to,
                    int (*each)(void *arg, uint32_t pgno), void *arg);
 int wf_min_size(struct wf_file *f, const uint32_t hdr[HDR_WORDS], uint32_t from, uint32_t *min);
 int wf_frame_is(struct wf_file *f, const uint32_t hdr[HDR_WORDS]);
-int wf_find_frame(struct wf_file *f, uint32_t mx, uint32_t pgno, uint32_t *frame);
+int wf_map_regions(struct wf_file *f, uint32_t mx, volatile uint32_t ***out);
+int wf_find_frame(volatile uint32_t **regions, uint32_t mx, uint32_t pgno, uint32_t *frame);
 
 /* reader.c */
 struct wf_reader;

@@ -148,6 +148,11 @@ func (s *Shipper) look(l *ledger.Ledger, snap Snapshot) (at pinned, err error) {
 	if err := l.Grow(at.pages); err != nil {
 		return at, err
 	}
+	// And room ahead, since a page that a marker has no bit for costs a look
+	// at every page.
+	if spare := uint64(at.pages) + uint64(at.pages)/8 + ledger.SegmentPages; spare < 1<<32-1 {
+		_ = l.Grow(uint32(spare))
+	}
 	var ok bool
 	at.tail, at.smallest, ok = snap.Tail()
 	for _, p := range at.tail {

@@ -14,9 +14,13 @@ import (
 
 const (
 	// slice is the longest that a batch keeps its snapshot pinned at a time. A
-	// writer that would restart the WAL meanwhile lets it grow instead: at
-	// 100 MB/s by a quarter of its usual size.
-	slice = 10 * time.Millisecond
+	// writer that would restart the WAL meanwhile makes it give way, but
+	// what is committed meanwhile stays in the WAL behind the pin.
+	slice = 5 * time.Millisecond
+
+	// slicePause lets a checkpoint and a restart of the WAL through between
+	// two slices.
+	slicePause = 2 * time.Millisecond
 
 	// maxSlices bounds how often a batch begins again where pages change
 	// faster than they can be read. Then it takes as long as it takes.
@@ -84,6 +88,7 @@ func (s *Shipper) collect(l *ledger.Ledger) (pinned, error) {
 		if err != nil || whole {
 			return at, err
 		}
+		time.Sleep(slicePause)
 	}
 }
 

@@ -98,8 +98,9 @@ static int wf_write_wal(sqlite3_file *p, const void *buf, int n, sqlite3_int64 o
   return CALL(p)->xWrite(REAL(p), buf, n, off);
 }
 
+/* Not noted as a write: a checkpoint ends with it, after CKPT_DONE, and whoever
+** else shortens the file also writes page 1. */
 static int wf_truncate(sqlite3_file *p, sqlite3_int64 size) {
-  if (!FILE_OF(p)->main) note_direct_write(FILE_OF(p));
   return CALL(p)->xTruncate(REAL(p), size);
 }
 

@@ -35,8 +35,8 @@ static void write_seen(struct wf_ledger *h, const uint32_t in[HDR_WORDS]) {
 
 struct marking {
   struct wf_db *db;
-  uint32_t pages; /* of the database now: frames above are of a cut off tail */
-  int missed;
+  uint32_t pages;  /* of the database now: frames above are of a cut off tail */
+  uint32_t missed; /* the first page that the ledger has no room for, or WF_NONE */
 };
 
 static int mark(void *arg, uint32_t pgno) {
@@ -44,7 +44,7 @@ static int mark(void *arg, uint32_t pgno) {
   if (pgno == 0 || pgno > m->pages) return 1;
   struct wf_segment *s = wf_segment_of(m->db, pgno);
   if (!s) {
-    m->missed = 1;
+    if (pgno < m->missed) m->missed = pgno;
     return 1;
   }
   uint32_t i = (pgno - 1) % WF_SEGMENT_PAGES;
@@ -139,11 +139,12 @@ static uint32_t seen_pages(const struct wf_ledger *h, const uint32_t seen[HDR_WO
 }
 
 /* Marks the frames from+1..mxFrame, and what the database grew by: a page that
-** went to the free list at once is in no frame. Returns 0 if something could
-** not be marked. */
+** went to the free list at once is in no frame. Pages that the ledger has not
+** grown to yet are marked as a whole, as if the database had shrunk to where it
+** ends. Returns 0 if something could not be marked. */
 static int mark_frames(struct wf_file *f, struct wf_ledger *h, const uint32_t seen[HDR_WORDS],
                        const uint32_t now[HDR_WORDS], uint32_t from) {
-  struct marking m = {f->db, now[HDR_NPAGE], 0};
+  struct marking m = {f->db, now[HDR_NPAGE], WF_NONE};
   uint32_t min = now[HDR_NPAGE];
   uint32_t old = seen_pages(h, seen, wf_page_size(now));
   if (now[HDR_ICHANGE] != seen[HDR_ICHANGE] + 1 && from != now[HDR_MXFRAME] &&
@@ -151,9 +152,9 @@ static int mark_frames(struct wf_file *f, struct wf_ledger *h, const uint32_t se
     return 0;
   }
   if (!wf_frame_pages(f, from, now[HDR_MXFRAME], mark, &m)) return 0;
-  for (uint32_t p = (min < old ? min : old) + 1; p <= now[HDR_NPAGE] && p != 0; p++) mark(&m, p);
-  lower(&h->min_pages, min);
-  return !m.missed;
+  for (uint32_t p = (min < old ? min : old) + 1; p <= now[HDR_NPAGE] && p < m.missed; p++) mark(&m, p);
+  lower(&h->min_pages, m.missed <= min ? m.missed - 1 : min);
+  return 1;
 }
 
 /*

@@ -218,7 +218,7 @@ func (s *Shipper) encode(l *ledger.Ledger, at pinned, candidates iter.Seq[uint32
 		salt: at.salt, frame: at.frame,
 	}
 	lock := ledger.LockPage(o.pageSize)
-	e := newEncoder(&s.body, o, s.cfg.Database)
+	e := newEncoder(&s.body, o, s.cfg.Database, s.chunks)
 	checksum := s.xorOf(l, lock)
 	known := s.xorKnown
 	if at.every {
@@ -228,6 +228,8 @@ func (s *Shipper) encode(l *ledger.Ledger, at pinned, candidates iter.Seq[uint32
 	var sum [12]byte
 	flush := func(c *chunk) error {
 		if err := read(c.pages, c.data[:len(c.pages)*int(o.pageSize)]); err != nil {
+			c.pages = c.pages[:0]
+			e.put(c)
 			return err
 		}
 		kept := 0
@@ -244,6 +246,8 @@ func (s *Shipper) encode(l *ledger.Ledger, at pinned, candidates iter.Seq[uint32
 			binary.LittleEndian.PutUint32(sum[:], p)
 			binary.LittleEndian.PutUint64(sum[4:], is)
 			if _, err := s.sums.Write(sum[:]); err != nil {
+				c.pages = c.pages[:0]
+				e.put(c)
 				return err
 			}
 			if kept != i {
@@ -263,14 +267,15 @@ func (s *Shipper) encode(l *ledger.Ledger, at pinned, candidates iter.Seq[uint32
 		if p == lock {
 			continue
 		}
-		if c.pages = append(c.pages, p); len(c.pages) == cap(c.pages) {
+		if len(c.pages) == cap(c.pages) {
 			if err = flush(c); err != nil {
 				break
 			}
 			c = e.chunk()
 		}
+		c.pages = append(c.pages, p)
 	}
-	if err == nil && len(c.pages) > 0 {
+	if err == nil {
 		err = flush(c)
 	}
 	if closeErr := e.close(); err == nil {
@@ -332,7 +337,7 @@ func (s *Shipper) record(l *ledger.Ledger, o *object) {
 	h.HeadSum, h.HeadTimeMs = o.headSum, o.time.UnixMilli()
 	atomic.StoreUint32(&h.DBPages, o.commit)
 	atomic.StoreUint64(&h.TXID, uint64(o.txid))
-	clearAttempts(h, uint64(o.txid))
+	settleAttempts(h)
 	h.ShippedRing[h.ShippedNext%uint64(len(h.ShippedRing))] = ledger.Shipped{TXID: uint64(o.txid), Salt: o.salt, MxFrame: o.frame}
 	h.ShippedNext++
 	atomic.AddUint64(&h.Batches, 1)

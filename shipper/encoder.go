@@ -34,34 +34,37 @@ type encoder struct {
 	out     *spool
 	o       *object
 	spill   string
-	free    chan *chunk
+	free    chan *chunk // the Shipper's, from batch to batch
 	full    chan *chunk
 	result  chan error
-	made    int
 	headSum uint64
 }
 
-func newEncoder(out *spool, o *object, database string) *encoder {
-	return &encoder{out: out, o: o, spill: filepath.Dir(database), free: make(chan *chunk, chunks)}
+// newChunks makes the chunks that encoders use one after the other.
+func newChunks() chan *chunk {
+	free := make(chan *chunk, chunks)
+	for range chunks {
+		free <- new(chunk)
+	}
+	return free
 }
 
-// chunk returns an empty chunk.
+func newEncoder(out *spool, o *object, database string, free chan *chunk) *encoder {
+	return &encoder{out: out, o: o, spill: filepath.Dir(database), free: free}
+}
+
+// chunk returns an empty chunk, which put takes back.
 func (e *encoder) chunk() *chunk {
-	if e.made < chunks {
-		select {
-		case c := <-e.free:
-			return c
-		default:
-		}
-		e.made++
-		return &chunk{pages: make([]uint32, 0, chunkPages), data: make([]byte, chunkPages*int(e.o.pageSize))}
+	c := <-e.free
+	if need := chunkPages * int(e.o.pageSize); len(c.data) < need {
+		c.pages, c.data = make([]uint32, 0, chunkPages), make([]byte, need)
 	}
-	return <-e.free
+	return c
 }
 
 // put hands a chunk over.
 func (e *encoder) put(c *chunk) {
-	if len(c.pages) == 0 {
+	if len(c.pages) == 0 { // nothing differed
 		e.free <- c
 		return
 	}

@@ -101,6 +101,7 @@ type Shipper struct {
 	sums      spool
 	copies    copies
 	buf       []byte // of the pages that are read at a time
+	chunks    chan *chunk
 	retry     backoff
 	busy      time.Duration // last pause for somebody else's lock
 	late      []*Drain      // came while a PUT was being tried
@@ -138,6 +139,7 @@ func New(cfg Config) (*Shipper, error) {
 		cfg:    cfg,
 		wake:   make(chan struct{}, 1),
 		drains: make(chan *Drain),
+		chunks: newChunks(),
 		done:   make(chan struct{}),
 		ready:  make(chan struct{}),
 		body:   spool{dir: filepath.Dir(cfg.Database)},

@@ -10,9 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spoolMemory is how much of a batch is kept in memory: a second of a busy
-// database, and little beside what a program that uses one needs anyway.
-const spoolMemory = 4 << 20
+// spoolMemory is how much of a batch is kept in memory: a second of most
+// databases. It is kept from batch to batch; a bound that is let go and grown again
+// each second keeps the garbage collector busy.
+const spoolMemory = 1 << 20
 
 // spool keeps bytes in memory, and beyond a bound in an unlinked file of the
 // database's directory: the disk that has room for the database rather than a
@@ -25,20 +26,23 @@ type spool struct {
 }
 
 func (s *spool) Write(p []byte) (int, error) {
-	if s.file == nil && len(s.buf)+len(p) > spoolMemory {
-		f, err := unlinkedFile(s.dir)
-		if err != nil {
-			return 0, fmt.Errorf("open temporary file for a large batch: %w", err)
+	if len(s.buf)+len(p) > spoolMemory {
+		if s.file == nil {
+			f, err := unlinkedFile(s.dir)
+			if err != nil {
+				return 0, fmt.Errorf("open temporary file for a large batch: %w", err)
+			}
+			s.file = f
 		}
-		s.file = f
-	}
-	s.buf = append(s.buf, p...)
-	s.size += int64(len(p))
-	if s.file != nil && len(s.buf) >= spoolMemory/4 {
 		if err := s.flush(); err != nil {
 			return 0, err
 		}
 	}
+	if need := len(s.buf) + len(p); need > cap(s.buf) {
+		s.buf = append(make([]byte, 0, max(need, min(4*cap(s.buf), spoolMemory))), s.buf...)
+	}
+	s.buf = append(s.buf, p...)
+	s.size += int64(len(p))
 	return len(p), nil
 }
 
@@ -70,14 +74,11 @@ func (s *spool) ReadAt(p []byte, off int64) (int, error) {
 
 func (s *spool) Size() int64 { return s.size }
 
-// reset empties the spool; it keeps a buffer of modest size for the next batch.
+// reset empties the spool.
 func (s *spool) reset() {
 	if s.file != nil {
 		s.file.Close()
 		s.file = nil
-	}
-	if cap(s.buf) > spoolMemory/16 {
-		s.buf = nil
 	}
 	s.buf, s.size = s.buf[:0], 0
 }

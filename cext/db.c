@@ -28,8 +28,9 @@ int64_t wf_now_ms(void) {
   return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* The database of that path, made at the first call; NULL without memory. */
-struct wf_db *wf_db_find(const char *path) {
+/* The database of that path with one more reference, made at the first call;
+** NULL without memory. */
+struct wf_db *wf_db_get(const char *path) {
   struct wf_db *db;
   pthread_mutex_lock(&wf.mu);
   for (db = wf.dbs; db && strcmp(db->path, path) != 0; db = db->next) {
@@ -45,8 +46,35 @@ struct wf_db *wf_db_find(const char *path) {
       wf.dbs = db;
     }
   }
+  if (db) db->refs++;
   pthread_mutex_unlock(&wf.mu);
   return db;
+}
+
+/* Gives a reference back; the last one unmaps the ledger. */
+void wf_db_put(struct wf_db *db) {
+  if (!db) return;
+  pthread_mutex_lock(&wf.mu);
+  int last = --db->refs == 0;
+  for (struct wf_db **p = &wf.dbs; last && *p; p = &(*p)->next) {
+    if (*p != db) continue;
+    *p = db->next;
+    break;
+  }
+  pthread_mutex_unlock(&wf.mu);
+  if (!last) return;
+  for (int i = 0; i < WF_CHUNKS; i++) {
+    for (int k = 0; db->chunks[i] && k < WF_CHUNK_SEGMENTS; k++) {
+      struct wf_segment *s = atomic_load(&db->chunks[i][k]);
+      if (s) munmap(s, WF_SEGMENT_SIZE);
+    }
+    free(db->chunks[i]);
+  }
+  struct wf_ledger *h = atomic_load(&db->ledger);
+  if (h) munmap(h, WF_HEADER_SIZE);
+  if (db->fd >= 0) close(db->fd);
+  free(db->path);
+  free(db);
 }
 
 static struct wf_ledger *map_ledger(const char *path, int *fd_out) {

@@ -20,10 +20,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 struct wf_reader {
   sqlite3 *conn;
   struct wf_file *f;
+  struct wf_db *db;
   struct wf_ledger *h;
   int scan;
   uint32_t page_size, pages;
@@ -85,6 +87,17 @@ static int asked_to_yield(const struct wf_reader *r) {
   return y & (r->scan ? WF_YIELD_EXCLUSIVE : WF_YIELD_EXCLUSIVE | WF_YIELD_RESET);
 }
 
+/* Why a database is not in WAL mode, and what to do. */
+static const char *not_wal(struct wf_db *db, const char *path) {
+  if (access(path, F_OK) != 0) return "there is no database file yet";
+  if (db && atomic_load(&db->explicit_mode)) {
+    return "the application has chosen another with PRAGMA journal_mode, which is respected until it closes the database; "
+           "PRAGMA journal_mode=WAL lets it ship";
+  }
+  if (db && !atomic_load(&db->auto_wal)) return "wal=keep leaves it alone; PRAGMA journal_mode=WAL lets it ship";
+  return "it is switched by the first commit after which nobody else is at it";
+}
+
 /* Pins the newest committed state. A scan may be long and gives way only to
 ** who wants the database for himself. Returns WF_BUSY where it is to be tried
 ** again, WF_NOTWAL where there is no WAL to read, WF_FAILED with a text. */
@@ -98,8 +111,8 @@ int wf_reader_open(const char *path, int scan, struct wf_reader **out, char **er
     return WF_BUSY;
   }
   r->scan = scan;
-  struct wf_db *db = wf_db_find(path);
-  if (db && (r->h = wf_ledger_of(db)) != 0) {
+  r->db = wf_db_get(path);
+  if (r->db && (r->h = wf_ledger_of(r->db)) != 0) {
     __atomic_store_n(&r->h->yield, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&r->h->reader, scan ? WF_READER_SCAN : WF_READER_BATCH, __ATOMIC_SEQ_CST);
   }
@@ -111,10 +124,14 @@ int wf_reader_open(const char *path, int scan, struct wf_reader **out, char **er
   if (rc == SQLITE_OK) rc = sqlite3_exec(r->conn, "PRAGMA user_version", 0, 0, 0);
   if (rc == SQLITE_BUSY || rc == SQLITE_LOCKED || rc == SQLITE_PROTOCOL) {
     result = WF_BUSY;
+  } else if (rc == SQLITE_CANTOPEN && access(path, F_OK) != 0) {
+    result = WF_NOTWAL;
+    if (err) *err = sqlite3_mprintf("%s", not_wal(r->db, path));
   } else if (rc != SQLITE_OK) {
     say(err, "cannot read the database", r->conn);
   } else if (!r->f->index) {
     result = WF_NOTWAL;
+    if (err) *err = sqlite3_mprintf("%s", not_wal(r->db, path));
   } else if (r->f->snap_mark < 0) {
     result = WF_BUSY;
   } else if (!measure(r)) {
@@ -266,24 +283,30 @@ void wf_reader_close(struct wf_reader *r) {
     __atomic_store_n(&r->h->reader, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&r->h->yield, 0, __ATOMIC_SEQ_CST);
   }
+  wf_db_put(r->db);
   free(r);
   wf_reader_leave();
 }
 
-/* Switches a database to WAL mode, unless somebody is at it. Never waits. */
-int wf_switch_to_wal(const char *path) {
+/* Switches a database to another journal mode, unless somebody is at it. Never
+** waits. */
+int wf_set_journal_mode(const char *path, const char *wanted) {
   sqlite3 *conn = 0;
   sqlite3_stmt *stmt = 0;
-  int is_wal = 0;
-  if (!wf_reader_enter()) return 0;
+  int done = 0;
+  char *sql = sqlite3_mprintf("PRAGMA journal_mode=%s", wanted);
+  if (!sql || !wf_reader_enter()) {
+    sqlite3_free(sql);
+    return 0;
+  }
   if (open_connection(path, &conn) == SQLITE_OK &&
-      sqlite3_prepare_v2(conn, "PRAGMA journal_mode=WAL", -1, &stmt, 0) == SQLITE_OK &&
-      sqlite3_step(stmt) == SQLITE_ROW) {
+      sqlite3_prepare_v2(conn, sql, -1, &stmt, 0) == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW) {
     const char *mode = (const char *)sqlite3_column_text(stmt, 0);
-    is_wal = mode && strcmp(mode, "wal") == 0;
+    done = mode && sqlite3_stricmp(mode, wanted) == 0;
   }
   sqlite3_finalize(stmt);
   sqlite3_close(conn);
+  sqlite3_free(sql);
   wf_reader_leave();
-  return is_wal;
+  return done;
 }

@@ -8,6 +8,7 @@ import "C"
 
 import (
 	"errors"
+	"fmt"
 	"unsafe"
 )
 
@@ -16,7 +17,7 @@ var (
 	// ErrBusy is returned where somebody else's lock, or a fork, is in the way.
 	ErrBusy = errors.New("database is busy")
 	// ErrNotWAL is returned when the database is not in WAL mode.
-	ErrNotWAL = errors.New("database is not in WAL mode")
+	ErrNotWAL = errors.New("the database is not in WAL mode, so nothing ships")
 )
 
 // Reader is a connection of ours that pins one committed state; see reader.c.
@@ -47,7 +48,7 @@ func readerError(rc C.int, text *C.char) error {
 	case C.WF_BUSY, C.WF_YIELD:
 		return ErrBusy
 	case C.WF_NOTWAL:
-		return ErrNotWAL
+		return fmt.Errorf("%w: %s", ErrNotWAL, take(text, "nothing can be read from it"))
 	}
 	return errors.New(take(text, "cannot read the database"))
 }

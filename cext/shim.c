@@ -64,6 +64,7 @@ static int wf_close(sqlite3_file *p) {
     if (f->db->files == 0) atomic_store(&f->db->explicit_mode, 0);
     pthread_mutex_unlock(&wf.mu);
   }
+  wf_db_put(f->db);
   if (f->handle && !atomic_load(&wf.forked)) wf.hooks.close(f->handle);
   sqlite3_free(f->why);
   return rc;
@@ -137,11 +138,11 @@ static int is_rollback_database(struct wf_file *f) {
 
 /* The application has just let go of a database that is not in WAL mode. */
 static void try_wal(struct wf_file *f) {
-  if (!f->db || !f->db->auto_wal || f->reader || f->index || atomic_load(&f->db->explicit_mode) ||
+  if (!f->db || !atomic_load(&f->db->auto_wal) || f->reader || f->index || atomic_load(&f->db->explicit_mode) ||
       atomic_load(&wf.forked) || !is_rollback_database(f)) {
     return;
   }
-  if (wf_switch_to_wal(f->path)) wf_mark_all(f);
+  if (wf_set_journal_mode(f->path, "wal")) wf_mark_all(f);
 }
 
 static int wf_unlock(sqlite3_file *p, int level) {
@@ -306,8 +307,9 @@ static const char *exempt(const char *path, int flags, int out_flags) {
 
 /* In a forked child there is no Go: mark in the ledger that the parent ships. */
 static void open_in_child(struct wf_file *f) {
-  f->db = wf_db_find(f->path);
+  f->db = wf_db_get(f->path);
   if (f->db && !wf_ledger_of(f->db)) {
+    wf_db_put(f->db);
     f->db = 0;
     f->why = sqlite3_mprintf("opened in a forked child, and no process has opened it before the fork: nothing ships; "
                              "open it once in the parent, or load walferry after the fork");
@@ -337,13 +339,13 @@ static int open_main(struct wf_file *f, int flags, int out_flags) {
     }
     f->why = opened.why;
     f->handle = opened.handle;
-    if (!f->why) f->db = wf_db_find(f->path);
+    if (!f->why) f->db = wf_db_get(f->path);
   }
   if (f->db) {
     pthread_mutex_lock(&wf.mu);
     f->db->files++;
-    f->db->auto_wal = opened.auto_wal;
     pthread_mutex_unlock(&wf.mu);
+    atomic_store(&f->db->auto_wal, opened.auto_wal);
     try_wal(f);
   }
   return SQLITE_OK;
@@ -370,7 +372,7 @@ static int wf_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *p, int flag
       f->main = database;
       database->wal = f;
     } else if (f->reader) {
-      f->db = wf_db_find(path);
+      f->db = wf_db_get(path);
     } else {
       rc = open_main(f, flags, out_flags);
     }

@@ -128,6 +128,14 @@ static int pragma_sync(struct wf_file *f, char **out) {
   return SQLITE_ERROR;
 }
 
+static int is_journal_mode(const char *value) {
+  static const char *const modes[] = {"wal", "delete", "truncate", "persist", "memory", "off"};
+  for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+    if (sqlite3_stricmp(value, modes[i]) == 0) return 1;
+  }
+  return 0;
+}
+
 /* A PRAGMA on this file: arg is {result, name, value}. SQLITE_NOTFOUND leaves it
 ** to SQLite. */
 int wf_pragma(struct wf_file *f, char **arg) {
@@ -143,8 +151,12 @@ int wf_pragma(struct wf_file *f, char **arg) {
                              "or open the database without vfs=walferry");
     return SQLITE_ERROR;
   }
-  if (sqlite3_stricmp(name, "journal_mode") == 0) {
-    atomic_store(&f->db->explicit_mode, sqlite3_stricmp(value, "wal") != 0);
+  if (sqlite3_stricmp(name, "journal_mode") == 0 && is_journal_mode(value)) {
+    int other = sqlite3_stricmp(value, "wal") != 0;
+    atomic_store(&f->db->explicit_mode, other);
+    /* A connection that has not read since the database was switched believes
+    ** that it is in its old mode still, and would leave it as it is. */
+    if (other && !f->index && !atomic_load(&wf.forked)) wf_set_journal_mode(f->path, "delete");
   }
   return SQLITE_NOTFOUND;
 }

@@ -36,18 +36,18 @@ enum { HDR_ICHANGE = 2, HDR_FLAGS = 3, HDR_MXFRAME = 4, HDR_NPAGE = 5,
 enum { SHM_WRITE = 0, SHM_CKPT = 1, SHM_READ0 = 3, SHM_READ1 = 4, SHM_READS = 4 };
 
 /*
-** One per database and process, shared by its connections; never freed, since
-** a child may still use it after a fork. Fields are set under wf.mu, save those
-** that are atomic.
+** One per database and process, shared by its connections. Fields are set
+** under wf.mu, save those that are atomic.
 */
 struct wf_db {
   struct wf_db *next;
   char *path;
+  int refs;                           /* files and readers that hold it */
   int fd;                             /* of the ledger; -1 */
   _Atomic(struct wf_ledger *) ledger; /* NULL: there is none yet */
   int64_t next_try_ms;                /* when to look for a ledger again */
   int files;                          /* connections of the application */
-  int auto_wal;                       /* may be switched to WAL mode */
+  atomic_int auto_wal;                /* may be switched to WAL mode */
   atomic_int explicit_mode;           /* the application chose a journal mode */
   _Atomic(struct wf_segment *) *chunks[WF_CHUNKS];
 };
@@ -120,7 +120,8 @@ void wf_stamp_closed(struct wf_file *f);
 int wf_read_seen(const struct wf_ledger *h, uint32_t out[HDR_WORDS]);
 
 /* db.c */
-struct wf_db *wf_db_find(const char *path);
+struct wf_db *wf_db_get(const char *path);
+void wf_db_put(struct wf_db *db);
 struct wf_ledger *wf_ledger_of(struct wf_db *db);
 struct wf_segment *wf_segment_of(struct wf_db *db, uint32_t pgno);
 int64_t wf_now_ms(void);
@@ -152,7 +153,7 @@ void wf_reader_position(struct wf_reader *r, uint32_t salt[2], uint32_t *mx);
 int wf_reader_tail(struct wf_reader *r, uint32_t **pgnos, int *n, uint32_t *min);
 int wf_reader_read(struct wf_reader *r, const uint32_t *pgnos, int n, unsigned char *out, char **err);
 void wf_reader_close(struct wf_reader *r);
-int wf_switch_to_wal(const char *path);
+int wf_set_journal_mode(const char *path, const char *wanted);
 int wf_opening_reader(void);
 
 /* sql.c */

@@ -75,7 +75,7 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 		s.busy = min(max(2*s.busy, busyPause), time.Second)
 		return s.busy, nil
 	case errors.Is(err, ErrNotWAL):
-		s.fail(StateNotWAL, errors.New("the database is not in WAL mode, so nothing ships: PRAGMA journal_mode=WAL switches it, or wal=auto as soon as nobody is at it"))
+		s.fail(StateNotWAL, err)
 		return 0, nil
 	case errors.Is(err, errPageSize):
 		s.fail(StatePageSize, err)

@@ -2,7 +2,6 @@ package vfs
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/walferry/walferry/cext"
 	"github.com/walferry/walferry/shipper"
@@ -29,9 +28,14 @@ func (s snapshot) Read(pages []uint32, buf []byte) error {
 func shipperError(err error) error {
 	switch {
 	case errors.Is(err, cext.ErrBusy):
-		return fmt.Errorf("%w", shipper.ErrBusy)
+		return shipper.ErrBusy
 	case errors.Is(err, cext.ErrNotWAL):
-		return fmt.Errorf("%w", shipper.ErrNotWAL)
+		return notWAL{err}
 	}
 	return err
 }
+
+// notWAL is the shim's error, which knows why, in the shipper's words.
+type notWAL struct{ error }
+
+func (notWAL) Is(target error) bool { return target == shipper.ErrNotWAL }

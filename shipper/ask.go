@@ -1,0 +1,147 @@
+package shipper
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/superfly/ltx"
+	"github.com/walferry/walferry/internal/ledger"
+)
+
+// Drain is a request to ship what is there before the database goes away. Who
+// waits for it bounds the wait himself.
+type Drain struct {
+	deadline time.Time
+	read     chan struct{} // closed: nothing more is read from the database
+	done     chan struct{} // closed: it is in the store, or will not be
+	readOnce sync.Once
+}
+
+// Read is closed once the last batch has been read from the database.
+func (d *Drain) Read() <-chan struct{} { return d.read }
+
+// Done is closed once it is in the store, or will not be any more by this Drain.
+func (d *Drain) Done() <-chan struct{} { return d.done }
+
+func (d *Drain) haveRead() { d.readOnce.Do(func() { close(d.read) }) }
+
+// Ready is closed once it is known whether the prefix is ours, or that another
+// process ships.
+func (s *Shipper) Ready() <-chan struct{} { return s.ready }
+
+// errEnded is returned once the Shipper is closed.
+var errEnded = errors.New("replication of the database has ended")
+
+// withLedger calls f with the ledger, unless it is unmapped already.
+func (s *Shipper) withLedger(f func(*ledger.Ledger)) error {
+	s.unmap.RLock()
+	defer s.unmap.RUnlock()
+	if s.unmapped {
+		return errEnded
+	}
+	f(s.ledger.Load())
+	return nil
+}
+
+// Status reads the ledger.
+func (s *Shipper) Status() (status Status) {
+	if err := s.withLedger(func(l *ledger.Ledger) { status = ReadStatus(l) }); err != nil {
+		return Status{State: "off", Cause: err.Error()}
+	}
+	return status
+}
+
+// Err is the reason why nothing ships, nil while something does.
+func (s *Shipper) Err() (reason error) {
+	err := s.withLedger(func(l *ledger.Ledger) {
+		h := l.Header()
+		state := State(atomic.LoadUint32(&h.State))
+		switch cause := h.Cause(); {
+		case state == StateShipping || state == StateNotWAL:
+		case cause != "":
+			reason = fmt.Errorf("%s: %s", state, cause)
+		default:
+			reason = errors.New(state.String())
+		}
+	})
+	return cmp.Or(err, reason)
+}
+
+// Sync has everything shipped that is committed, by whichever process ships,
+// and returns the newest object's TXID. The error is the context's or the cause
+// of the next failure.
+func (s *Shipper) Sync(ctx context.Context) (txid ltx.TXID, err error) {
+	var window, failures uint64
+	err = s.withLedger(func(l *ledger.Ledger) {
+		h := l.Header()
+		window, failures = atomic.LoadUint64(&h.Window), atomic.LoadUint64(&h.Failures)
+		for {
+			wanted := atomic.LoadUint64(&h.SyncWanted)
+			if wanted >= window || atomic.CompareAndSwapUint64(&h.SyncWanted, wanted, window) {
+				break
+			}
+		}
+		l.Poke()
+	})
+	look := time.NewTicker(syncLook)
+	defer look.Stop()
+	for done := false; err == nil; {
+		if gone := s.withLedger(func(l *ledger.Ledger) { txid, done, err = synced(l.Header(), window, failures) }); gone != nil {
+			err = gone
+		}
+		if done || err != nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-look.C:
+		}
+	}
+	return txid, err
+}
+
+// synced reports whether a window is in the store, or why it will not be.
+func synced(h *ledger.Header, window, failures uint64) (txid ltx.TXID, done bool, err error) {
+	switch {
+	case atomic.LoadUint64(&h.Durable) >= window:
+		return ltx.TXID(atomic.LoadUint64(&h.TXID)), true, nil
+	case State(atomic.LoadUint32(&h.State)).Stuck():
+		return 0, false, errors.New(h.Cause())
+	case atomic.LoadUint64(&h.Failures) != failures:
+		return 0, false, errors.New(h.LastError())
+	}
+	return 0, false, nil
+}
+
+// syncLook is how often Sync looks at the ledger, where another process may be
+// the one that ships.
+const syncLook = 2 * time.Millisecond
+
+// Drain asks for all that is committed to be shipped at once. It returns at
+// once; the deadline bounds what it waits for.
+func (s *Shipper) Drain(deadline time.Time) *Drain {
+	d := &Drain{deadline: deadline, read: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		timer := time.NewTimer(time.Until(deadline))
+		defer timer.Stop()
+		select {
+		case s.drains <- d:
+		case <-timer.C:
+			d.end()
+		case <-s.done:
+			d.end()
+		}
+	}()
+	return d
+}
+
+func (d *Drain) end() {
+	d.haveRead()
+	close(d.done)
+}

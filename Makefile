@@ -70,7 +70,7 @@ install: build
 	install -m 755 $(DIST)/walferry.so $(DESTDIR)$(PREFIX)/lib/
 	install -m 644 $(DIST)/libwalferry.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 644 $(DIST)/walferry.h $(DESTDIR)$(PREFIX)/include/
-	install -m 644 $(DIST)/walferry.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
+	sed 's|^prefix=.*|prefix=$(PREFIX)|' $(DIST)/walferry.pc > $(DESTDIR)$(PREFIX)/lib/pkgconfig/walferry.pc
 
 tools: $(TOOLS)/versitygw $(TOOLS)/litestream
 

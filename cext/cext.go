@@ -33,6 +33,10 @@ type Handler interface {
 	// Start reads what the environment says about the process.
 	Start() (makeDefault bool, err error)
 
+	// Check is called before Open, and before the file is made where there is
+	// none: whether the options are right.
+	Check(path string, params map[string]string) error
+
 	// Open is called when a database is being opened. params are the URI's.
 	Open(path string, params map[string]string) (Opened, error)
 
@@ -60,10 +64,6 @@ type Opened struct {
 	AutoWAL bool   // switch the database to WAL mode when nobody is at it
 	Why     string // if set, nothing is replicated, for this reason
 }
-
-// ErrReadOnly makes an open fail with SQLITE_READONLY; other errors fail it
-// with SQLITE_CANTOPEN.
-var ErrReadOnly = errors.New("read-only")
 
 var handler Handler
 
@@ -170,6 +170,24 @@ func walferryGoStart(makeDefault *C.int, text **C.char) C.int {
 	return C.SQLITE_OK
 }
 
+//export walferryGoCheck
+func walferryGoCheck(path, params *C.char, text **C.char) C.int {
+	var err error
+	func() {
+		defer guard(&err)
+		err = handler.Check(C.GoString(path), parameters(params))
+	}()
+	return openError(err, text)
+}
+
+func openError(err error, text **C.char) C.int {
+	if err == nil {
+		return C.SQLITE_OK
+	}
+	give(text, err.Error())
+	return C.SQLITE_CANTOPEN
+}
+
 //export walferryGoOpen
 func walferryGoOpen(path, params *C.char, out *C.struct_wf_opened, text **C.char) C.int {
 	var opened Opened
@@ -179,11 +197,7 @@ func walferryGoOpen(path, params *C.char, out *C.struct_wf_opened, text **C.char
 		opened, err = handler.Open(C.GoString(path), parameters(params))
 	}()
 	if err != nil {
-		give(text, err.Error())
-		if errors.Is(err, ErrReadOnly) {
-			return C.SQLITE_READONLY
-		}
-		return C.SQLITE_CANTOPEN
+		return openError(err, text)
 	}
 	out.handle = C.uint64_t(opened.Handle)
 	if opened.AutoWAL {

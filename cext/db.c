@@ -11,6 +11,7 @@
 #include "wf.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -105,7 +106,13 @@ static struct wf_ledger *map_ledger(const char *path, int *fd_out) {
 ** again; the old mapping stays, since another thread may be reading it. */
 struct wf_ledger *wf_ledger_of(struct wf_db *db) {
   struct wf_ledger *h = atomic_load(&db->ledger);
-  if (h && __atomic_load_n(&h->ready, __ATOMIC_ACQUIRE) == WF_READY) return h;
+  /* One that is being made new is ready again in microseconds. */
+  for (int i = 0; h && i < 10000; i++) {
+    uint32_t ready = __atomic_load_n(&h->ready, __ATOMIC_ACQUIRE);
+    if (ready == WF_READY) return h;
+    if (ready == WF_GONE) break;
+    sched_yield();
+  }
 
   pthread_mutex_lock(&wf.mu);
   h = atomic_load(&db->ledger);

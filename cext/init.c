@@ -19,6 +19,7 @@ const sqlite3_api_routines *sqlite3_api = 0;
 /* Go's side, in cext.go. The first waits for Go's runtime and reads the
 ** environment; it returns an SQLite code, and an error from sqlite3_malloc. */
 extern int walferryGoStart(int *make_default, char **err);
+extern int walferryGoCheck(char *path, char *params, char **err);
 extern int walferryGoOpen(char *path, char *params, struct wf_opened *out, char **err);
 extern void walferryGoLast(uint64_t handle);
 extern void walferryGoClose(uint64_t handle);
@@ -69,7 +70,7 @@ static int start(int make_default, char **err) {
       fail(err, text);
       return rc;
     }
-    wf.hooks = (struct wf_hooks){walferryGoOpen, walferryGoLast, walferryGoClose, walferryGoStatus, walferryGoExit};
+    wf.hooks = (struct wf_hooks){walferryGoCheck, walferryGoOpen, walferryGoLast, walferryGoClose, walferryGoStatus, walferryGoExit};
   }
   int rc = wf_register(make_default || from_env, err);
   if (rc != SQLITE_OK) return rc;

@@ -317,10 +317,22 @@ static void open_in_child(struct wf_file *f) {
   }
 }
 
+/* Asks Go about an open: with out to take part in it, without only whether the
+** options are right. An error is told here, since SQLite will only say that it
+** cannot open the file. */
+static int ask_go(const char *path, struct wf_opened *out) {
+  char *err = 0, *params = uri_parameters(path);
+  if (!params) return SQLITE_NOMEM;
+  int rc = out ? wf.hooks.open((char *)path, params, out, &err) : wf.hooks.check((char *)path, params, &err);
+  sqlite3_free(params);
+  if (rc != SQLITE_OK) wf_log(WF_LOG_ERROR, "cannot open %s: %s", path, err ? err : "no reason was given");
+  sqlite3_free(err);
+  return rc;
+}
+
 static int open_main(struct wf_file *f, int flags, int out_flags) {
   const char *why = exempt(f->path, flags, out_flags);
   struct wf_opened opened = {0, 0, 0};
-  char *err = 0;
   if (why) {
     f->why = sqlite3_mprintf("%s", why);
     return SQLITE_OK;
@@ -328,15 +340,8 @@ static int open_main(struct wf_file *f, int flags, int out_flags) {
   if (atomic_load(&wf.forked)) {
     open_in_child(f);
   } else {
-    char *params = uri_parameters(f->path);
-    if (!params) return SQLITE_NOMEM;
-    int rc = wf.hooks.open((char *)f->path, params, &opened, &err);
-    sqlite3_free(params);
-    if (rc != SQLITE_OK) {
-      wf_log(WF_LOG_ERROR, "cannot open %s: %s", f->path, err ? err : "no reason was given");
-      sqlite3_free(err);
-      return rc;
-    }
+    int rc = ask_go(f->path, &opened);
+    if (rc != SQLITE_OK) return rc;
     f->why = opened.why;
     f->handle = opened.handle;
     if (!f->why) f->db = wf_db_get(f->path);
@@ -365,6 +370,11 @@ static int wf_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *p, int flag
   f->path = path;
   f->snap_mark = -1;
   f->reader = !is_wal && wf_opening_reader();
+  if (!is_wal && !f->reader && !atomic_load(&wf.forked) && !exempt(path, flags, 0)) {
+    /* Before the file is made: an option that is wrong leaves nothing behind. */
+    int rc = ask_go(path, 0);
+    if (rc != SQLITE_OK) return rc;
+  }
   int rc = wf.root->xOpen(wf.root, path, f->real, flags, &out_flags);
   if (out) *out = out_flags;
   if (rc == SQLITE_OK) {

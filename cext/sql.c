@@ -28,11 +28,12 @@ static void await_durable(struct wf_ledger *h, uint64_t was) {
 /* shipper.State: the states in which nothing ships until somebody does something. */
 static int is_stuck(uint32_t state) { return state >= 16; }
 
+/* The cause of the state, or the last error; NULL if there is none any more. */
 static char *cause_of(struct wf_ledger *h, int of_error) {
   char text[sizeof h->cause];
   memcpy(text, of_error ? h->last_error : h->cause, sizeof text);
   text[sizeof text - 1] = 0;
-  return sqlite3_mprintf("%s", text[0] ? text : "the store is not reachable");
+  return text[0] ? sqlite3_mprintf("%s", text) : 0;
 }
 
 static struct wf_ledger *ledger_or_say(struct wf_file *f, char **err) {
@@ -51,10 +52,7 @@ int wf_wait(struct wf_file *f, uint64_t epoch, uint64_t window, int64_t timeout_
     uint64_t durable = load(&h->durable);
     int known = epoch == load(&h->epoch);
     if (known ? durable >= window : load(&h->compared_epoch) == load(&h->epoch)) return 1;
-    if (is_stuck(__atomic_load_n(&h->state, __ATOMIC_SEQ_CST))) {
-      *err = cause_of(h, 0);
-      return -1;
-    }
+    if (is_stuck(__atomic_load_n(&h->state, __ATOMIC_SEQ_CST)) && (*err = cause_of(h, 0)) != 0) return -1;
     if (wf_now_ms() >= until) {
       if (known) return 0;
       *err = sqlite3_mprintf("unknown: the token is of before a restart of the machine or another ledger, "
@@ -65,18 +63,28 @@ int wf_wait(struct wf_file *f, uint64_t epoch, uint64_t window, int64_t timeout_
   }
 }
 
+/* Asks for the window under way to be shipped at once, and returns it. */
+static uint64_t wish(struct wf_db *db, struct wf_ledger *h) {
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  uint64_t want = load(&h->window), wanted = load(&h->sync_wanted);
+  while (wanted < want && !__atomic_compare_exchange_n(&h->sync_wanted, &wanted, want, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+  }
+  wf_poke(db);
+  return want;
+}
+
 /* Has everything shipped that is committed. Returns 1, and the newest TXID; 0
 ** when the time is over; -1 with the cause. */
 int wf_ship_now(struct wf_file *f, int64_t timeout_ms, uint64_t *txid, char **err) {
   struct wf_ledger *h = ledger_or_say(f, err);
   int64_t begun = wf_now_ms();
-  if (!h) return -1;
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  uint64_t want = load(&h->window), failures = load(&h->failures), wanted = load(&h->sync_wanted);
-  while (wanted < want && !__atomic_compare_exchange_n(&h->sync_wanted, &wanted, want, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
-  }
-  wf_poke(f->db);
-  for (;;) {
+  uint64_t epoch = 0, want = 0, failures = 0;
+  while (h) {
+    if (epoch != load(&h->epoch)) { /* the first time, or the ledger was made new */
+      epoch = load(&h->epoch);
+      failures = load(&h->failures); /* before the wish: the answer may be quick */
+      want = wish(f->db, h);
+    }
     uint64_t durable = load(&h->durable);
     if (durable >= want) {
       *txid = load(&h->txid);
@@ -84,8 +92,8 @@ int wf_ship_now(struct wf_file *f, int64_t timeout_ms, uint64_t *txid, char **er
     }
     int stuck = is_stuck(__atomic_load_n(&h->state, __ATOMIC_SEQ_CST));
     if (stuck || load(&h->failures) != failures) {
-      *err = cause_of(h, !stuck);
-      return -1;
+      failures = load(&h->failures);
+      if ((*err = cause_of(h, !stuck)) != 0) return -1;
     }
     int64_t waited = wf_now_ms() - begun;
     if (waited >= timeout_ms) return 0;
@@ -94,7 +102,9 @@ int wf_ship_now(struct wf_file *f, int64_t timeout_ms, uint64_t *txid, char **er
       return -1;
     }
     await_durable(h, durable);
+    h = ledger_or_say(f, err);
   }
+  return -1;
 }
 
 /* ---- PRAGMAs ----------------------------------------------------------- */

@@ -85,6 +85,7 @@ struct wf_opened {
 /* Go, as the shim sees it. Every member is called outside any lock of the
 ** shim's and never in a forked child. */
 struct wf_hooks {
+  int (*check)(char *path, char *params, char **err); /* before a file is made */
   int (*open)(char *path, char *params, struct wf_opened *out, char **err);
   void (*last)(uint64_t handle);  /* EXCLUSIVE is about to be asked for */
   void (*close)(uint64_t handle);

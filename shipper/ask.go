@@ -76,22 +76,19 @@ func (s *Shipper) Err() (reason error) {
 // and returns the newest object's TXID. The error is the context's or the cause
 // of the next failure.
 func (s *Shipper) Sync(ctx context.Context) (txid ltx.TXID, err error) {
-	var window, failures uint64
-	err = s.withLedger(func(l *ledger.Ledger) {
-		h := l.Header()
-		window, failures = atomic.LoadUint64(&h.Window), atomic.LoadUint64(&h.Failures)
-		for {
-			wanted := atomic.LoadUint64(&h.SyncWanted)
-			if wanted >= window || atomic.CompareAndSwapUint64(&h.SyncWanted, wanted, window) {
-				break
-			}
-		}
-		l.Poke()
-	})
+	var w wish
 	look := time.NewTicker(syncLook)
 	defer look.Stop()
 	for done := false; err == nil; {
-		if gone := s.withLedger(func(l *ledger.Ledger) { txid, done, err = synced(l.Header(), window, failures) }); gone != nil {
+		if gone := s.withLedger(func(l *ledger.Ledger) {
+			if !l.Ready() {
+				return // it is being made
+			}
+			if w.ledger != l || w.epoch != atomic.LoadUint64(&l.Header().Epoch) {
+				w.make(l) // the first time, or its window is of an epoch that has ended
+			}
+			txid, done, err = w.granted()
+		}); gone != nil {
 			err = gone
 		}
 		if done || err != nil {
@@ -106,15 +103,38 @@ func (s *Shipper) Sync(ctx context.Context) (txid ltx.TXID, err error) {
 	return txid, err
 }
 
-// synced reports whether a window is in the store, or why it will not be.
-func synced(h *ledger.Header, window, failures uint64) (txid ltx.TXID, done bool, err error) {
-	switch {
-	case atomic.LoadUint64(&h.Durable) >= window:
+// wish is for a window to be shipped at once.
+type wish struct {
+	ledger                  *ledger.Ledger
+	epoch, window, failures uint64
+}
+
+func (w *wish) make(l *ledger.Ledger) {
+	h := l.Header()
+	*w = wish{l, atomic.LoadUint64(&h.Epoch), atomic.LoadUint64(&h.Window), atomic.LoadUint64(&h.Failures)}
+	for {
+		wanted := atomic.LoadUint64(&h.SyncWanted)
+		if wanted >= w.window || atomic.CompareAndSwapUint64(&h.SyncWanted, wanted, w.window) {
+			break
+		}
+	}
+	l.Poke()
+}
+
+// granted reports whether the window is in the store, or why it will not be.
+func (w *wish) granted() (txid ltx.TXID, done bool, err error) {
+	h := w.ledger.Header()
+	if atomic.LoadUint64(&h.Durable) >= w.window {
 		return ltx.TXID(atomic.LoadUint64(&h.TXID)), true, nil
-	case State(atomic.LoadUint32(&h.State)).Stuck():
+	}
+	if State(atomic.LoadUint32(&h.State)).Stuck() {
 		return 0, false, errors.New(h.Cause())
-	case atomic.LoadUint64(&h.Failures) != failures:
-		return 0, false, errors.New(h.LastError())
+	}
+	if failures := atomic.LoadUint64(&h.Failures); failures != w.failures {
+		w.failures = failures
+		if text := h.LastError(); text != "" { // else it went well since
+			return 0, false, errors.New(text)
+		}
 	}
 	return 0, false, nil
 }

@@ -54,6 +54,13 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 		}
 	}
 
+	if h.SeenSet == 0 {
+		// The first reader of a WAL sets `seen`, and counts what it finds
+		// as not known: once before that is looked at, not after.
+		if snap, err := s.cfg.Source.Pin(false); err == nil {
+			snap.Close()
+		}
+	}
 	atomic.StoreUint32(&h.Poked, 0)
 	if since := atomic.SwapUint64(&h.OpenSinceMs, 0); since != 0 && atomic.LoadUint64(&h.ShipSinceMs) == 0 {
 		atomic.StoreUint64(&h.ShipSinceMs, since)
@@ -91,7 +98,7 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 			s.fail(StateFailing, err)
 			return s.retry.next(), nil
 		}
-		if d != nil {
+		if d != nil && o.txid != 1 {
 			d.haveRead()
 		}
 		if again, err := s.put(o, d); err != nil || again > 0 || s.state.Stuck() {
@@ -109,6 +116,12 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 		atomic.StoreUint64(&h.ComparedEpoch, atomic.LoadUint64(&h.Epoch))
 	}
 	l.ClearInflight()
+	if o != nil && o.txid == 1 {
+		l.SetInflight(1) // which makes the second object, here or after a kill
+		s.body.reset()
+		s.sums.reset()
+		return s.batch(d)
+	}
 	atomic.StoreUint64(&h.ShipSinceMs, 0)
 	atomic.StoreUint64(&h.Durable, window)
 	s.succeed()
@@ -127,7 +140,7 @@ type pinned struct {
 	smallest uint32   // size that the database had since it was last looked at
 	tail     []uint32 // pages that were not marked yet; they are in flight now
 	every    bool     // so is every page
-	resized  bool     // the store has another size, or it is not known
+	resized  bool     // page 1 is sent: the store has another size, or it is not known
 	salt     [2]uint32
 	frame    uint32
 }
@@ -161,7 +174,10 @@ func (s *Shipper) look(l *ledger.Ledger, snap Snapshot) (at pinned, err error) {
 	// Looked at again, and not taken, now that the snapshot is pinned.
 	at.every = !ok || allPending(h) || h.TXID == 0
 	at.floor = min(at.pages, at.smallest, h.MinInflight, atomic.LoadUint32(&h.MinPages))
-	if at.resized = h.DBPages != at.pages; at.resized {
+	// TXID 1 is a snapshot and lies at level 9 only, where Litestream's own
+	// replication does not look for the position to go on from. So a second
+	// object, at level 0, always follows it.
+	if at.resized = h.DBPages != at.pages || h.TXID == 1; at.resized {
 		at.floor = min(at.floor, h.DBPages)
 		l.SetInflight(1)
 	}
@@ -326,6 +342,11 @@ func (s *Shipper) prepare(l *ledger.Ledger, o *object) error {
 	}
 	l.ForgetFrom(o.commit)
 	atomic.StoreUint32(&h.DBPages, ledger.None)
+	if o.frame != 0 {
+		// The store will have what may still be in the WAL only, and a power
+		// loss can take that back: the file's stamp vouches for less.
+		h.Stamp.Valid = 0
+	}
 	noteAttempt(h, o)
 	return l.Sync()
 }

@@ -19,12 +19,15 @@ import (
 // where the store did not answer, 0 otherwise.
 func (s *Shipper) claim() time.Duration {
 	var unclaimed *notOurs
-	switch err := s.tryClaim(); {
+	began := bootTime()
+	err := s.tryClaim()
+	if err == nil {
+		err = s.probe()
+	}
+	switch {
 	case err == nil:
 		s.claimed = true
-		s.proof = bootTime()
-		s.header().SetReplica(s.cfg.Store.String())
-		s.probe()
+		s.proof = began
 		s.succeed()
 		return 0
 	case s.ctx.Err() != nil:
@@ -62,8 +65,9 @@ func (s *Shipper) tryClaim() error {
 		return err
 	}
 	switch {
-	case newest == nil && !known:
-		return nil
+	case newest == nil && h.TXID == 0:
+		// A first attempt may still arrive, so its nonce is kept.
+		return s.abortUploads()
 	case newest == nil:
 		s.cfg.Log(true, fmt.Sprintf("%s holds nothing any more, or is another replica than before: a new history begins there", s.cfg.Store))
 		return s.startOver()
@@ -85,7 +89,8 @@ func (s *Shipper) proven(head ltx.TXID) (bool, error) {
 		whose, err := s.whose(*newest, nil)
 		return newest.Max == 1 && whose == earlier, err
 	}
-	places := []objstore.Object{objectOf(head)}
+	// The one after it too: a kill may have parted the sum from the TXID.
+	places := []objstore.Object{objectOf(head), objectOf(head + 1)}
 	for level := 0; level <= objstore.SnapshotLevel; level++ {
 		objects, err := s.cfg.Store.List(s.ctx, level, s.listFrom(level, head))
 		if err != nil {
@@ -96,13 +101,13 @@ func (s *Shipper) proven(head ltx.TXID) (bool, error) {
 				places = append(places, o)
 			}
 		}
-		if level == 0 && len(places) > 1 {
+		if level == 0 && len(places) > 2 {
 			break
 		}
 	}
 	for _, o := range places {
 		_, raw, err := objstore.ReadHeader(s.ctx, s.cfg.Store, o)
-		if errors.Is(err, objstore.ErrNotExist) {
+		if errors.Is(err, objstore.ErrNotExist) || errors.Is(err, ltx.ErrInvalidFile) {
 			continue
 		}
 		if err != nil {
@@ -171,7 +176,11 @@ func (s *Shipper) abortUploads() error {
 	for i := range h.Attempts {
 		a := &h.Attempts[i]
 		if id := a.UploadID(); a.TXID != 0 && id != "" {
-			if err := s.cfg.Store.AbortUpload(s.ctx, objectOf(ltx.TXID(a.TXID)), id); err != nil {
+			switch err := s.cfg.Store.AbortUpload(s.ctx, objectOf(ltx.TXID(a.TXID)), id); {
+			case errors.Is(err, objstore.ErrRefused):
+				// Nothing that shipping depends on.
+				s.cfg.Log(true, fmt.Sprintf("an unfinished upload stays in the bucket until its lifecycle rules remove it: %v", err))
+			case err != nil:
 				return err
 			}
 			a.SetUploadID("")
@@ -215,13 +224,16 @@ func (s *Shipper) takeOver(newest objstore.Object) error {
 	return l.Sync()
 }
 
-// probe finds out once per ledger whether the store keeps two writers apart.
-func (s *Shipper) probe() {
+// probe finds out once per ledger whether the store keeps two writers apart. The
+// error is the store's refusal of what a PUT would need.
+func (s *Shipper) probe() error {
 	h := s.header()
 	if atomic.LoadUint32(&h.Conditional) != 0 {
-		return
+		return nil
 	}
 	switch ok, err := s.cfg.Store.Conditional(s.ctx); {
+	case errors.Is(err, objstore.ErrRefused):
+		return err
 	case err != nil: // not known; asked again with the next claim
 	case ok:
 		atomic.StoreUint32(&h.Conditional, conditionalYes)
@@ -229,4 +241,5 @@ func (s *Shipper) probe() {
 		atomic.StoreUint32(&h.Conditional, conditionalNo)
 		s.cfg.Log(true, fmt.Sprintf("%s ignores If-None-Match: it cannot keep two writers apart, so see to it that only one machine ships there", s.cfg.Store))
 	}
+	return nil
 }

@@ -104,7 +104,7 @@ func (s *Shipper) copySlice(l *ledger.Ledger, last bool) (at pinned, whole bool,
 	if at, err = s.look(l, snap); err != nil {
 		return at, false, err
 	}
-	if at.every {
+	if at.every || at.pages == 0 {
 		return at, false, errEverything
 	}
 	c, h := &s.copies, l.Header()

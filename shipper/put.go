@@ -64,7 +64,9 @@ func (s *Shipper) put(o *object, d *Drain) (again time.Duration, err error) {
 			case whose == ours:
 				err = nil
 			case whose == earlier:
-				return time.Millisecond, s.acceptEarlier(name)
+				if err = s.acceptEarlier(name); err == nil {
+					return time.Millisecond, nil
+				}
 			default:
 				s.fenced(name)
 				return 0, nil
@@ -167,6 +169,9 @@ const (
 // whose reads the nonce of an object that is there.
 func (s *Shipper) whose(name objstore.Object, o *object) (owner, error) {
 	header, _, err := objstore.ReadHeader(s.ctx, s.cfg.Store, name)
+	if errors.Is(err, ltx.ErrInvalidFile) {
+		return foreign, nil
+	}
 	if err != nil {
 		return foreign, err
 	}
@@ -187,13 +192,14 @@ func (s *Shipper) whose(name objstore.Object, o *object) (owner, error) {
 func (s *Shipper) acceptEarlier(name objstore.Object) error {
 	header, raw, err := objstore.ReadHeader(s.ctx, s.cfg.Store, name)
 	if err != nil {
-		return nil // the next batch meets the same conflict
+		return err
 	}
 	h := s.header()
+	h.PageSize = header.PageSize
 	h.HeadSum, h.HeadTimeMs = ledger.HeadSum(raw[:]), header.Timestamp
 	atomic.StoreUint32(&h.DBPages, ledger.None)
 	atomic.StoreUint64(&h.TXID, uint64(name.Max))
-	clearAttempts(h, uint64(name.Max))
+	settleAttempts(h)
 	s.xorKnown = false
 	return nil
 }
@@ -202,11 +208,17 @@ func (s *Shipper) fenced(by objstore.Object) {
 	s.fail(StateFenced, fmt.Errorf("another writer has put %s into %s: stop one of the two, then give this database another prefix, or open it with takeover=1 to go on with what is here", by, s.cfg.Store))
 }
 
-// noteAttempt remembers a try before it is made. A slot is freed when a TXID is
-// settled; should all be taken, the oldest is given up.
+// noteAttempt remembers a try before it is made. A slot is freed when the object
+// after its own is tried: not when its own is settled, since the slots and the
+// TXID lie in several pages of the ledger, of which a power loss may leave one
+// older than the other. Should all be taken, the oldest is given up.
 func noteAttempt(h *ledger.Header, o *object) {
 	slot := 0
 	for i, a := range h.Attempts {
+		if a.TXID+1 < uint64(o.txid) {
+			h.Attempts[i] = ledger.Attempt{}
+			a.TXID = 0
+		}
 		if a.TXID == 0 {
 			slot = i
 			break
@@ -228,11 +240,11 @@ func (s *Shipper) noteUpload(o *object, id string) {
 	}
 }
 
-// clearAttempts frees the slots of all TXIDs up to one.
-func clearAttempts(h *ledger.Header, txid uint64) {
+// settleAttempts forgets the uploads of all objects up to the newest.
+func settleAttempts(h *ledger.Header) {
 	for i := range h.Attempts {
-		if h.Attempts[i].TXID <= txid {
-			h.Attempts[i] = ledger.Attempt{}
+		if a := &h.Attempts[i]; a.TXID <= h.TXID && a.UploadID() != "" {
+			a.SetUploadID("")
 		}
 	}
 }

@@ -107,7 +107,8 @@ type Shipper struct {
 	chunks    chan *chunk
 	retry     backoff
 	busy      time.Duration // last pause for somebody else's lock
-	late      []*Drain      // came while a PUT was being tried
+	late      []*Drain      // to be served; some of them came while a PUT was being tried
+	told      string        // why the role could not be taken, when that was logged
 	base      Traffic       // at the begin of the term
 }
 
@@ -193,36 +194,51 @@ func (s *Shipper) run() {
 
 // follow waits until the role is free, or a Drain asks.
 func (s *Shipper) follow() {
-	switch err := s.elect(); {
-	case err == nil:
-		return
-	case !errors.Is(err, ledger.ErrLocked):
-		s.cfg.Log(true, err.Error())
+	l := s.ledger.Load()
+	// Looked at before it is tried: a try opens and closes the file, which wakes
+	// all who watch it, and this one too.
+	err := ledger.ErrLocked
+	if !l.Locked() {
+		if err = s.elect(); err == nil {
+			s.told = ""
+			return
+		}
+	}
+	// Without a watch, or where no event will tell that it is worth a try, look
+	// again as often as a batch would be due.
+	look := s.stopWatch == nil || l.Lost()
+	if !errors.Is(err, ledger.ErrLocked) {
+		look = true
+		if text := err.Error(); text != s.told {
+			s.told = text
+			s.cfg.Log(true, text)
+		}
 	}
 	s.readyOnce.Do(func() { close(s.ready) })
 	var again <-chan time.Time
-	if s.stopWatch == nil || s.ledger.Load().Lost() {
-		// Without a watch, look again as often as a batch would be due.
+	if look {
 		again = time.After(max(s.cfg.Interval, time.Second))
 	}
 	select {
 	case <-s.ctx.Done():
 	case <-s.wake:
 	case <-again:
-		if s.ledger.Load().Lost() {
+		if l.Lost() {
 			s.reopen()
 		}
 	case d := <-s.drains:
-		if s.elect() == nil {
-			s.drain(d)
+		if s.elect() != nil {
+			d.end()
+			return
 		}
-		d.end()
+		s.late = append(s.late, d)
+		_ = s.drainLate() // lead meets the error too
 	}
 }
 
 // lead ships until the role is lost or the Shipper is closed.
 func (s *Shipper) lead() error {
-	s.claim()
+	again := s.claim()
 	s.readyOnce.Do(func() { close(s.ready) })
 	var timer *time.Timer
 	var due <-chan time.Time
@@ -238,22 +254,30 @@ func (s *Shipper) lead() error {
 			timer.Stop()
 		}
 	}()
-	if s.hasWork() {
-		schedule(0)
+	if s.hasWork() && !s.state.Stuck() {
+		schedule(again)
+	}
+	var look <-chan time.Time
+	if s.stopWatch == nil {
+		ticker := time.NewTicker(max(s.cfg.Interval, time.Second))
+		defer ticker.Stop()
+		look = ticker.C
 	}
 	for {
 		select {
 		case <-s.ctx.Done():
 			return s.ctx.Err()
 		case d := <-s.drains:
-			err := s.drain(d)
-			d.end()
-			if err != nil {
+			s.late = append(s.late, d)
+			if err := s.drainLate(); err != nil {
 				return err
 			}
-			if due == nil && s.state != StateNotWAL && s.hasWork() {
+			if due == nil && !s.state.Stuck() && s.state != StateNotWAL && s.hasWork() {
 				schedule(s.cfg.Interval)
 			}
+			continue
+		case <-look:
+			s.signal()
 			continue
 		case <-s.wake:
 			switch {
@@ -268,6 +292,9 @@ func (s *Shipper) lead() error {
 			due = nil
 		}
 		again, err := s.batch(nil)
+		if err == nil {
+			err = s.drainLate()
+		}
 		if err != nil {
 			return err
 		}
@@ -276,13 +303,11 @@ func (s *Shipper) lead() error {
 		case again > 0:
 			schedule(again)
 		case s.state == StateNotWAL: // until somebody writes
-		case s.shipNow() || len(s.late) > 0 && s.hasWork():
+		case s.shipNow():
 			schedule(0)
-			continue
 		case s.hasWork():
 			schedule(s.cfg.Interval)
 		}
-		s.endLate()
 	}
 }
 
@@ -293,9 +318,28 @@ func (s *Shipper) endLate() {
 	s.late = nil
 }
 
-// drain ships until nothing is left, at most until the deadline.
+// drainLate serves the Drains that came so far.
+func (s *Shipper) drainLate() error {
+	for len(s.late) > 0 {
+		d := s.late[0]
+		s.late = s.late[1:]
+		err := s.drain(d)
+		d.end()
+		if err != nil {
+			s.endLate()
+			return err
+		}
+	}
+	return nil
+}
+
+// drain ships what was committed when it began, at most until the deadline. What
+// other processes commit meanwhile has time.
 func (s *Shipper) drain(d *Drain) error {
-	for !s.state.Stuck() && s.ctx.Err() == nil && (s.hasWork() || s.shipNow()) {
+	h := s.header()
+	window := atomic.LoadUint64(&h.Window)
+	for !s.state.Stuck() && s.ctx.Err() == nil && time.Now().Before(d.deadline) &&
+		atomic.LoadUint64(&h.Durable) < window && (s.hasWork() || s.shipNow()) {
 		again, err := s.batch(d)
 		if err != nil {
 			return err

@@ -47,7 +47,7 @@ func (s State) Stuck() bool { return s >= StateFenced }
 // milliseconds.
 type Status struct {
 	State      string `json:"state"`
-	Cause      string `json:"cause,omitempty"`
+	Cause      string `json:"cause"`
 	DatabaseID string `json:"database_id"`
 	TXID       string `json:"txid"` // newest object known to be in the store; 16 hex digits
 	Window     uint64 `json:"window"`
@@ -56,8 +56,8 @@ type Status struct {
 	Pending    int    `json:"pending_pages"`
 	// AllPending: what changed is not known, so every page is to be compared.
 	AllPending  bool   `json:"all_pending"`
-	LastError   string `json:"last_error,omitempty"`
-	ErrorSince  string `json:"error_since,omitempty"` // RFC 3339
+	LastError   string `json:"last_error"`
+	ErrorSince  string `json:"error_since"` // RFC 3339; empty without an error
 	Replica     string `json:"replica"`
 	IntervalMs  uint64 `json:"interval_ms"`
 	Batches     uint64 `json:"batches"` // these three since the shipper opened

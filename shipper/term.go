@@ -79,6 +79,7 @@ func (s *Shipper) beginTerm(l *ledger.Ledger) {
 	h := l.Header()
 	s.term = l.Elect(os.Getpid())
 	s.claimed, s.proof, s.xorKnown = false, 0, false
+	h.SetReplica(s.cfg.Store.String())
 	atomic.StoreUint64(&h.IntervalMs, uint64(s.cfg.Interval.Milliseconds()))
 	atomic.StoreUint64(&h.Batches, 0)
 	s.setState(StateStarting, "")
@@ -124,6 +125,8 @@ func (s *Shipper) adoptLedger(l *ledger.Ledger) error {
 		wal, err := os.Stat(s.cfg.Database + "-wal")
 		walEmpty := err != nil || wal.Size() == 0
 		unsure = h.Stamp.Valid == 0 || !walEmpty || ledger.StampOf(s.cfg.Database) != h.Stamp
+		// Nor may all of what an object under way has changed here.
+		unsure = unsure || h.DBPages == ledger.None && h.TXID != 0
 		h.Boot = boot
 		l.NewEpoch()
 	}
@@ -144,13 +147,15 @@ func (s *Shipper) adoptLedger(l *ledger.Ledger) error {
 func (s *Shipper) hasWork() bool {
 	h := s.header()
 	return atomic.LoadUint32(&h.Poked) != 0 || atomic.LoadUint64(&h.All) != atomic.LoadUint64(&h.AllDone) ||
-		s.ledger.Load().Pending() > 0
+		atomic.LoadUint64(&h.TXID) == 1 || s.ledger.Load().Pending() > 0
 }
 
-// shipNow reports whether somebody waits for the window under way.
+// shipNow reports whether somebody waits for the window under way. Windows that
+// did not begin yet are a wish of an epoch that has ended.
 func (s *Shipper) shipNow() bool {
 	h := s.header()
-	return atomic.LoadUint64(&h.SyncWanted) > atomic.LoadUint64(&h.Durable)
+	wanted := atomic.LoadUint64(&h.SyncWanted)
+	return wanted > atomic.LoadUint64(&h.Durable) && wanted <= atomic.LoadUint64(&h.Window)
 }
 
 func (s *Shipper) header() *ledger.Header { return s.ledger.Load().Header() }

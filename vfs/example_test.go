@@ -47,6 +47,6 @@ func Example() {
 	fmt.Println("in the replica:", txid)
 	fmt.Println("state:", replica.Status().State)
 	// Output:
-	// in the replica: 0000000000000001
+	// in the replica: 0000000000000002
 	// state: shipping
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/walferry/walferry/cext"
+	"github.com/walferry/walferry/internal/objstore"
 	"golang.org/x/sys/unix"
 )
 
@@ -89,6 +90,15 @@ func (p *process) optionsFor(path string, opts []Option, params map[string]strin
 		return o, err
 	}
 	return o, o.validate()
+}
+
+// Check is called by the shim before a database's file is opened or made.
+func (p *process) Check(path string, params map[string]string) error {
+	o, err := p.optionsFor(path, nil, params)
+	if err == nil {
+		_, err = objstore.New(o.replica, o.store)
+	}
+	return err
 }
 
 // Open is called by the shim when a database is being opened.

@@ -44,11 +44,13 @@ func TestMalformedOptionsAreNamedWithTheirValue(t *testing.T) {
 	}
 }
 
-func TestNoLocalFileIsMadeByAnOpenThatFails(t *testing.T) {
+func TestAnOpenThatFailsMakesNoFile(t *testing.T) {
 	p := newPlace(t, "&interval=never")
 	captureStderr(t, func() { _ = tryOpen(p.uri()) })
-	if _, err := os.Stat(p.path + "-ledger"); err == nil {
-		t.Error("an open that failed left a ledger")
+	for _, name := range []string{p.path, p.path + "-ledger"} {
+		if _, err := os.Stat(name); err == nil {
+			t.Errorf("an open that failed left %s", name)
+		}
 	}
 }
 

@@ -202,6 +202,13 @@ func plausible(h *Header) bool {
 		h.ShippedNext < 1<<62 && h.Epoch != 0
 }
 
+// Ready reports that the header can be read: the ledger is whole, and nobody is
+// making it new or has cut it off.
+func (l *Ledger) Ready() bool {
+	fi, err := l.file.Stat()
+	return err == nil && fi.Size() >= HeaderSize && atomic.LoadUint32(&l.header.Ready) == ready
+}
+
 // Lost reports that the file is no longer the one at its path: somebody removed
 // or replaced it, or cut it short.
 func (l *Ledger) Lost() bool {
@@ -210,7 +217,10 @@ func (l *Ledger) Lost() bool {
 		return true
 	}
 	there, err := os.Stat(l.path)
-	return err != nil || !os.SameFile(mine, there)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist) // any other error says nothing of the file
+	}
+	return !os.SameFile(mine, there)
 }
 
 // Abandon tells every process that maps this file to map the one that has
@@ -223,15 +233,29 @@ func (l *Ledger) Abandon() {
 
 // Reset makes the ledger new, in place: nothing is known of the store, every
 // page is a candidate, tokens of before are of another epoch. What others have
-// mapped stays mapped. Only under the shipper's lock.
+// mapped stays mapped, and those who mark in it meanwhile lose nothing, since
+// everything is compared after it. Only under the shipper's lock.
 func (l *Ledger) Reset(database string) error {
 	fi, err := l.file.Stat()
 	if err != nil {
 		return fmt.Errorf("reset ledger: %w", err)
 	}
-	if fi.Size() >= HeaderSize {
-		atomic.StoreUint32(&l.header.Ready, 0)
+	h := l.header
+	next := &Header{Magic: Magic, Version: Version, Window: 1, All: 1}
+	if l.Ready() && h.Magic == Magic && h.Version == Version && plausible(h) {
+		// What others wait for goes on from where it is.
+		next.Window = atomic.LoadUint64(&h.Window)
+		next.SyncWanted = atomic.LoadUint64(&h.SyncWanted)
+		next.Failures = atomic.LoadUint64(&h.Failures)
+		next.ShipperEpoch = atomic.LoadUint64(&h.ShipperEpoch)
+		next.Epoch = atomic.LoadUint64(&h.Epoch) // NewEpoch makes it another
+		h.Attempts = [len(h.Attempts)]Attempt{}
+		atomic.AddUint64(&h.All, 1)
+	} else if fi.Size() >= HeaderSize {
+		atomic.StoreUint32(&h.Ready, 0)
 	}
+	next.Durable = next.Window - 1
+	next.CommitWindow = next.Window
 	// Whole segments only; what is there is wiped rather than cut off, since
 	// another process may have it mapped.
 	n := max(1, int((fi.Size()-HeaderSize+SegmentSize-1)/SegmentSize))
@@ -244,33 +268,35 @@ func (l *Ledger) Reset(database string) error {
 	for _, s := range *l.segments.Load() {
 		*s = segment{}
 	}
-	h := l.header
-	*h = Header{Magic: Magic, Version: Version}
-	h.OwnIno, h.OwnBtimeNs, err = identity(l.file)
+	next.OwnIno, next.OwnBtimeNs, err = identity(l.file)
 	if err != nil {
 		return err
 	}
-	h.Boot = BootID()
-	h.DBDev, h.DBIno = Inode(database)
-	h.Segments = uint32(n)
-	h.Window, h.All = 1, 1
-	h.MinPages, h.MinInflight, h.DBPages = None, None, None
-	rand.Read(h.DatabaseID[:])
-	l.NewEpoch()
+	next.Boot = BootID()
+	next.DBDev, next.DBIno = Inode(database)
+	next.Segments = uint32(n)
+	next.MinPages, next.MinInflight, next.DBPages = None, None, None
+	rand.Read(next.DatabaseID[:])
+	next.newEpoch()
 	if err := l.Sync(); err != nil {
 		return err
 	}
+	// A marker that meets this moment waits for it to pass.
+	atomic.StoreUint32(&h.Ready, 0)
+	*h = *next
 	atomic.StoreUint32(&h.Ready, ready)
 	return l.Sync()
 }
 
 // NewEpoch makes every token of before one whose fate is not known.
-func (l *Ledger) NewEpoch() {
+func (l *Ledger) NewEpoch() { l.header.newEpoch() }
+
+func (h *Header) newEpoch() {
 	var b [8]byte
 	for {
 		rand.Read(b[:])
-		if e := binary.LittleEndian.Uint64(b[:]) >> 16; e != 0 && e != l.header.Epoch {
-			atomic.StoreUint64(&l.header.Epoch, e)
+		if e := binary.LittleEndian.Uint64(b[:]) >> 16; e != 0 && e != h.Epoch {
+			atomic.StoreUint64(&h.Epoch, e)
 			return
 		}
 	}
@@ -286,6 +312,11 @@ func (l *Ledger) Grow(pages uint32) error {
 	if err := allocate(l.file, HeaderSize+int64(need)*SegmentSize); err != nil {
 		return fmt.Errorf("grow ledger: %w", err)
 	}
+	// The file's length first: a header that speaks of segments which a power
+	// loss took away again would be garbled.
+	if err := l.Sync(); err != nil {
+		return err
+	}
 	if err := l.mapSegments(need); err != nil {
 		return err
 	}
@@ -295,6 +326,9 @@ func (l *Ledger) Grow(pages uint32) error {
 
 func allocate(f *os.File, size int64) error {
 	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
+	for err == unix.EINTR { // the runtime's own signals
+		err = unix.Fallocate(int(f.Fd()), 0, 0, size)
+	}
 	if err != unix.EOPNOTSUPP {
 		return err
 	}

@@ -227,13 +227,15 @@ func (h *Header) text(field []byte) string {
 }
 
 func (h *Header) setText(field []byte, s string) {
-	atomic.AddUint32(&h.TextSeq, 1)
+	// Odd already if a writer was killed in here.
+	seq := atomic.LoadUint32(&h.TextSeq) | 1
+	atomic.StoreUint32(&h.TextSeq, seq)
 	if len(s) > len(field)-1 {
 		s = s[:len(field)-1]
 	}
 	n := copy(field, s)
 	clear(field[n:])
-	atomic.AddUint32(&h.TextSeq, 1)
+	atomic.StoreUint32(&h.TextSeq, seq+1)
 }
 
 // Cause says why the state is what it is.

@@ -147,8 +147,22 @@ func (s *fileStore) Remove(ctx context.Context, o Object) error {
 // AbortUpload is part of Store. A directory has no uploads.
 func (s *fileStore) AbortUpload(context.Context, Object, string) error { return nil }
 
-// Conditional is part of Store: link(2) never replaces a file.
-func (s *fileStore) Conditional(context.Context) (bool, error) { return true, nil }
+// Conditional is part of Store: link(2) never replaces a file. What can fail is
+// to write there at all.
+func (s *fileStore) Conditional(context.Context) (bool, error) {
+	dir := filepath.Dir(s.level(0))
+	err := s.makeDir(dir)
+	if err == nil {
+		var f tempFile
+		if f, err = openTemp(dir); err == nil {
+			f.discard()
+		}
+	}
+	if err != nil {
+		return false, s.fail("write to", dir, err)
+	}
+	return true, nil
+}
 
 // fail is the one place where the system's errors become those of this package.
 func (s *fileStore) fail(verb string, noun any, err error) error {

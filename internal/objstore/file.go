@@ -158,8 +158,11 @@ func (s *fileStore) Conditional(context.Context) (bool, error) {
 			f.discard()
 		}
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("%w: %q cannot be made: correct replica=: %w", ErrRefused, dir, err)
+	}
 	if err != nil {
-		return false, s.fail("write to", dir, err)
+		return false, s.fail("create", dir, err)
 	}
 	return true, nil
 }

@@ -1,0 +1,154 @@
+package systest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/superfly/ltx"
+	"github.com/walferry/walferry/internal/s3test"
+)
+
+// replicate runs litestream on the place's database.
+func (p *place) replicate() *proc {
+	p.t.Helper()
+	config := filepath.Join(tempDir(p.t), "litestream.yml")
+	text := fmt.Sprintf("dbs:\n  - path: %s\n    monitor-interval: 50ms\n    replica:\n      url: %s\n      sync-interval: 50ms\n", p.db, p.replica)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	return start(p.t, p.dir, p.env, litestream(p.t), "replicate", "-config", config)
+}
+
+// awaitRow waits until litestream restores a newest row.
+func (p *place) awaitRow(value string) {
+	p.t.Helper()
+	var was ltx.TXID
+	eventually(p.t, "litestream has replicated "+value, func() bool {
+		now := p.newest() // a restore is slow: only of what is new
+		if now == was {
+			return false
+		}
+		was = now
+		return p.query(p.byLitestream(), "SELECT v FROM t ORDER BY rowid DESC LIMIT 1") == value
+	})
+}
+
+func TestLitestream_ItsReplicaIsRestored(t *testing.T) {
+	server := s3test.Start(t)
+	server.Bucket(t, "bucket")
+	for _, store := range []string{"file", "s3"} {
+		t.Run(store, func(t *testing.T) {
+			p := newPlace(t)
+			if store == "s3" {
+				p.onS3(server, "bucket", "app")
+			}
+			s := p.client("vfs=plain")
+			s.exec("PRAGMA journal_mode=WAL")
+			s.exec("CREATE TABLE t(v, b)")
+			l := p.replicate()
+			for i := range 5 {
+				s.exec(fmt.Sprintf("INSERT INTO t VALUES('row %d', randomblob(200000))", i))
+				s.exec("DELETE FROM t WHERE rowid % 3 = 0")
+				p.awaitRow(s.get("SELECT v FROM t ORDER BY rowid DESC LIMIT 1"))
+			}
+			l.kill()
+			mustEqual(t, "walferry restore", p.restored(), p.byLitestream())
+			if a, b := p.query(p.restored(), "SELECT count(*), sum(length(b)) FROM t"), s.get("SELECT count(*) || '|' || sum(length(b)) FROM t"); a != b {
+				t.Errorf("restored %s, the database has %s", a, b)
+			}
+			s.do("close")
+		})
+	}
+}
+
+// TestLitestream_GoesOnWithADatabaseOfOurs replicates to our prefix with litestream
+// once walferry has closed, with one object there or several, and with a row that
+// neither has seen.
+func TestLitestream_GoesOnWithADatabaseOfOurs(t *testing.T) {
+	for _, objects := range []ltx.TXID{1, 2, 5} {
+		t.Run(objects.String(), func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			s := p.client("interval=1h")
+			s.exec("CREATE TABLE t(v, b)")
+			s.exec("INSERT INTO t VALUES('ours', randomblob(100000))")
+			s.exec("PRAGMA walferry_sync")
+			for p.newest() < objects {
+				s.exec("UPDATE t SET b = randomblob(100000)")
+				s.exec("PRAGMA walferry_sync")
+			}
+			s.end()
+
+			s = p.client("vfs=plain")
+			s.exec("INSERT INTO t VALUES('between', randomblob(50000))")
+			l := p.replicate()
+			p.awaitRow("between")
+			s.exec("INSERT INTO t VALUES('theirs', randomblob(100))")
+			p.awaitRow("theirs")
+			l.kill()
+			if got := p.query(p.restored(), "PRAGMA integrity_check; SELECT group_concat(v) FROM t"); got != "ok\nours,between,theirs" {
+				t.Errorf("restored %s", got)
+			}
+			mustEqual(t, "walferry restore", p.restored(), p.byLitestream())
+			s.do("close")
+		})
+	}
+}
+
+// TestInvariant17_LitestreamRestoresAtEveryTXID grows, shrinks, vacuums, and compares
+// each state with what SQLite had at that moment.
+func TestInvariant17_LitestreamRestoresAtEveryTXID(t *testing.T) {
+	for _, size := range []int{512, 1024, 4096, 16384, 65536} {
+		for autoVacuum := range 3 {
+			t.Run(fmt.Sprintf("page size %d, auto_vacuum %d", size, autoVacuum), func(t *testing.T) {
+				t.Parallel()
+				everyTXID(t, size, autoVacuum)
+			})
+		}
+	}
+}
+
+func everyTXID(t *testing.T, size, autoVacuum int) {
+	p := newPlace(t)
+	s := p.client("interval=1h")
+	s.exec(fmt.Sprintf("PRAGMA page_size=%d", size))
+	s.exec(fmt.Sprintf("PRAGMA auto_vacuum=%d", autoVacuum))
+	states := map[ltx.TXID]string{}
+	for i, sql := range []string{
+		"CREATE TABLE t(id INTEGER PRIMARY KEY, v)",
+		"INSERT INTO t(v) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<300) SELECT randomblob(900) FROM n",
+		"UPDATE t SET v = randomblob(1000) WHERE id % 7 = 0",
+		"DELETE FROM t WHERE id > 20",
+		"VACUUM",
+		"INSERT INTO t(v) SELECT randomblob(40000) FROM t",
+		"DELETE FROM t WHERE id > 10",
+		"PRAGMA incremental_vacuum",
+		"PRAGMA wal_checkpoint(TRUNCATE)",
+		"INSERT INTO t(v) VALUES('after')",
+		"DROP TABLE t",
+		"VACUUM",
+	} {
+		s.exec(sql)
+		s.exec("PRAGMA walferry_sync")
+		txid := p.newest()
+		image := p.image()
+		if was, ok := states[txid]; ok {
+			mustEqual(t, "no object came of "+sql, image, was)
+			continue
+		}
+		states[txid] = image
+		if i == 5 {
+			mustEqual(t, "walferry restore after "+sql, p.restored(), image)
+		}
+	}
+	s.end()
+	for txid, want := range states {
+		mustEqual(t, "litestream restore at "+txid.String(), p.byLitestream("-txid", txid.String()), want)
+	}
+	if len(states) < 9 {
+		t.Errorf("only %d objects came of the workload", len(states))
+	}
+	p.comesBack()
+}

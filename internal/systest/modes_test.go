@@ -1,0 +1,103 @@
+package systest
+
+import "testing"
+
+func TestModes_ExclusiveLockingIsRefused(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.python(`
+for sql in ("PRAGMA locking_mode=EXCLUSIVE", "PRAGMA main.locking_mode(exclusive)"):
+    c = connect()
+    try:
+        c.execute(sql)
+        raise SystemExit("it was taken")
+    except sqlite3.OperationalError as e:
+        assert "locking_mode=EXCLUSIVE" in str(e) and "NORMAL" in str(e), e
+    c.execute("PRAGMA locking_mode=NORMAL")
+    assert one(c, "PRAGMA locking_mode") == "normal"
+    c.execute("CREATE TABLE IF NOT EXISTS t(v)")
+    c.execute("INSERT INTO t VALUES(1)")
+    c.close()
+`)
+	p.comesBack()
+}
+
+func TestModes_AJournalModeOfTheApplicationIsRespected(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"delete", "truncate", "persist"} {
+		p := newPlace(t)
+		p.python(`
+mode = sys.argv[1]
+c = connect()
+c.execute("CREATE TABLE t(v)")
+sync(c)
+assert one(c, "SELECT count(*) FROM t") == 0
+assert one(c, "PRAGMA journal_mode") == "wal"
+assert one(c, f"PRAGMA journal_mode={mode}") == mode
+for i in range(5):
+    c.execute("INSERT INTO t VALUES(?)", (i,))
+    assert one(c, "PRAGMA journal_mode") == mode, i
+try:
+    sync(c)
+    raise SystemExit("shipped from a rollback journal")
+except sqlite3.OperationalError as e:
+    assert "journal_mode=WAL" in str(e), e
+s = status(c)
+assert s["state"] == "not_wal" and "WAL" in s["cause"], s
+c.close()
+c = connect()
+assert one(c, "SELECT count(*) FROM t") == 5
+assert one(c, "PRAGMA journal_mode") == "wal", "not switched back after the last close"
+confirm(c)
+assert status(c)["state"] == "shipping", status(c)
+c.close()
+`, mode)
+		p.comesBack()
+	}
+}
+
+func TestModes_WalKeepLeavesTheDatabaseAlone(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.python(`
+c = connect(wal="keep")
+c.execute("CREATE TABLE t(v)")
+c.execute("INSERT INTO t VALUES(1)")
+assert one(c, "PRAGMA journal_mode") == "delete"
+try:
+    sync(c)
+    raise SystemExit("shipped from a rollback journal")
+except sqlite3.OperationalError as e:
+    assert "WAL" in str(e), e
+assert status(c)["state"] == "not_wal", status(c)
+assert one(c, "PRAGMA journal_mode=WAL") == "wal"
+c.execute("INSERT INTO t VALUES(2)")
+sync(c)
+assert status(c)["state"] == "shipping", status(c)
+c.close()
+`)
+	p.comesBack()
+}
+
+func TestModes_OptionsComeFromTheEnvironmentAndTheURIWins(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.with("WALFERRY_REPLICA="+p.replica, "WALFERRY_INTERVAL=77ms", "WALFERRY_WAL=keep").python(`
+c = connect(replica=None, interval=None)
+s = status(c)
+assert s["interval_ms"] == 77, s
+c.execute("CREATE TABLE t(v)")
+assert one(c, "PRAGMA journal_mode") == "delete"
+c.close()
+c = connect(replica=None, interval="88ms", wal="auto")
+s = status(c)
+assert s["interval_ms"] == 88, s
+assert one(c, "SELECT count(*) FROM t") == 0
+assert one(c, "PRAGMA journal_mode") == "wal"
+c.execute("INSERT INTO t VALUES(1)")
+sync(c)
+assert status(c)["replica"] == REPLICA
+c.close()
+`)
+	p.comesBack()
+}

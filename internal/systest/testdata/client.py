@@ -1,0 +1,34 @@
+"""A process with one connection that does what its standard input says.
+
+A line is "exec SQL", "get SQL", "confirm", "close", "open", "thread"; each is
+answered by one line "ok VALUE" or "error TEXT". An argument NAME=VALUE is a
+parameter of the URI.
+"""
+from wf import *
+
+params = dict(a.split("=", 1) for a in sys.argv[1:])
+c = None
+
+
+def answer(verb, rest):
+    global c
+    if verb == "open":
+        c = plain() if params.get("vfs") == "plain" else connect(**params)
+    elif verb == "close":
+        c.close()
+    elif verb == "exec":
+        c.execute(rest).fetchall()
+    elif verb == "get":
+        return one(c, rest)
+    elif verb == "confirm":
+        confirm(c)
+    elif verb == "status":
+        return status(c).get(rest)
+
+
+for line in sys.stdin:
+    verb, _, rest = line.strip().partition(" ")
+    try:
+        say("ok", answer(verb, rest))
+    except sqlite3.Error as e:
+        say("error", str(e).replace("\n", " "))

@@ -106,7 +106,7 @@ test-race: $(TOOLS)/versitygw
 # The extension and the libraries as users use them.
 test-system: build tools
 	@.ci/need sqlite3:sqlite3 python3:python3 file=/usr/include/sqlite3.h:libsqlite3-dev pkg-config:pkg-config \
-		perl=DBD::SQLite:libdbd-sqlite3-perl tclsh:tcl file=/usr/lib/tcltk/$(shell $(CC) -dumpmachine)/sqlite3:libsqlite3-tcl
+		perl=DBD::SQLite:libdbd-sqlite3-perl ruby:ruby-sqlite3 lsof:lsof tclsh:tcl file=/usr/lib/tcltk/$(shell $(CC) -dumpmachine)/sqlite3:libsqlite3-tcl
 	$(GO) test -timeout 20m ./internal/systest/... ./internal/bench/...
 
 check: $(TOOLS)/staticcheck

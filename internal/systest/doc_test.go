@@ -7,6 +7,6 @@
 //	process_test.go   programs that run, with a bound and a transcript
 //	place_test.go     a database and its replica, restored and compared
 //	objects_test.go   what lies in a replica, decoded
-//	session_test.go   a process with one connection, driven line by line
+//	client_test.go    a process with one connection, driven line by line
 //	testdata/         the programs: wf.py is the Python ones' common part
 package systest

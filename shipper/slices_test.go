@@ -1,0 +1,79 @@
+package shipper
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// A batch that is read in slices, with commits of all kinds between them, is one
+// committed state: that of its last slice.
+func TestSlicesAreOneState(t *testing.T) {
+	slices := 0
+	for seed := uint64(1); seed <= 60; seed++ {
+		inBubble(t, func(g *rig) {
+			r := newRand(seed)
+			db, err := newSimDB(filepath.Join(filepath.Dir(g.db.path), "big.db"), 300)
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.db = db
+			defer db.close()
+			s := g.stepper()
+			defer s.end()
+			db.write(set(1, 1))
+			g.batch(s)
+			some := func(n int) func(state) (state, []uint32) {
+				return func(s state) (state, []uint32) {
+					var pages []uint32
+					for range n {
+						p := 1 + r.IntN(len(s))
+						s[p-1] = byte(r.IntN(3))
+						pages = append(pages, uint32(p))
+					}
+					return s, pages
+				}
+			}
+			budget := 0
+			db.step = func(where string) {
+				if budget == 0 {
+					return
+				}
+				switch x := r.IntN(10); {
+				case x < 3:
+					budget--
+					db.write(some(1 + r.IntN(20)))
+				case x < 5:
+					budget--
+					db.commit(some(1+r.IntN(20)), true, false)
+				case x < 6:
+					budget--
+					n := 150 + r.IntN(170)
+					db.write(resize(n, byte(r.IntN(3))))
+				case where == "read":
+					<-time.After(2 * slice)
+				}
+			}
+			for range 5 {
+				db.write(some(250))
+				pins := db.pins
+				budget = 20
+				g.batch(s)
+				budget = 0
+				slices = max(slices, db.pins-pins)
+				if err := db.commits[db.pinned].after.equals(replay(t, g.store.history())); err != nil {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+			}
+			db.write(set(7, 3))
+			g.batch(s)
+			g.replicated()
+		})
+		if t.Failed() {
+			return
+		}
+	}
+	if slices < 4 {
+		t.Errorf("at most %d slices", slices)
+	}
+}

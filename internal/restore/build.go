@@ -17,7 +17,7 @@ import (
 const startWriting = 32 << 20
 
 // builder applies files to a database and its ledger, which nobody else knows
-// of yet. It is the sink of a decoder.
+// of yet. It is the ltxfile.Sink.
 type builder struct {
 	db     *os.File
 	ledger *ledger.Ledger
@@ -35,7 +35,8 @@ type builder struct {
 
 func (b *builder) lockPage() uint32 { return ledger.LockPage(b.pageSize) }
 
-func (b *builder) begin(h ltx.Header, raw []byte) error {
+// Begin is part of ltxfile.Sink.
+func (b *builder) Begin(h ltx.Header, raw []byte) error {
 	o := b.object
 	if h.MinTXID != o.Min || h.MaxTXID != o.Max {
 		return fmt.Errorf("%w: its header says that it is %s", ErrCorrupt, ltx.FormatFilename(h.MinTXID, h.MaxTXID))
@@ -52,9 +53,9 @@ func (b *builder) begin(h ltx.Header, raw []byte) error {
 	return nil
 }
 
-// admit sees to it that every page by which the database has grown is there. So
+// Admit sees to it that every page by which the database has grown is there. So
 // a page number is never far beyond what has been read, whatever a file says.
-func (b *builder) admit(pgno uint32) error {
+func (b *builder) Admit(pgno uint32) error {
 	if pgno == b.lockPage() {
 		return fmt.Errorf("%w: it holds the lock page, %d", ErrCorrupt, pgno)
 	}
@@ -76,7 +77,8 @@ func (b *builder) after(pgno uint32) uint32 {
 	return pgno + 1
 }
 
-func (b *builder) put(first uint32, pages []byte) error {
+// Put is part of ltxfile.Sink.
+func (b *builder) Put(first uint32, pages []byte) error {
 	if _, err := b.db.WriteAt(pages, int64(first-1)*int64(b.pageSize)); err != nil {
 		return fmt.Errorf("write database: %w", err)
 	}
@@ -87,7 +89,8 @@ func (b *builder) put(first uint32, pages []byte) error {
 	return nil
 }
 
-func (b *builder) summed(pgno uint32, sum uint64) error {
+// Summed is part of ltxfile.Sink.
+func (b *builder) Summed(pgno uint32, sum uint64) error {
 	if err := b.ledger.Grow(pgno); err != nil {
 		return err
 	}

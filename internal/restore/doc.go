@@ -13,7 +13,11 @@
 // of pages under way, however large the replica and its files are.
 package restore
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/walferry/walferry/internal/ltxfile"
+)
 
 // Errors of the plan.
 var (
@@ -36,7 +40,7 @@ var (
 var (
 	// ErrCorrupt is returned when an object is not the LTX file that was
 	// written: cut short, changed, or not one at all.
-	ErrCorrupt = errors.New("corrupt LTX file")
+	ErrCorrupt = ltxfile.ErrCorrupt
 	// ErrMismatch is returned when every file is whole but together they do
 	// not give the database whose checksum the newest object carries.
 	ErrMismatch = errors.New("database checksum mismatch")

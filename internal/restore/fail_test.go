@@ -215,7 +215,7 @@ func TestAFullDiskIsNotTheObjectsFault(t *testing.T) {
 	}
 	defer full.Close()
 	b := &builder{db: full, pageSize: 4096}
-	if err := b.put(1, make([]byte, 4096)); err == nil || errors.Is(err, ErrCorrupt) {
+	if err := b.Put(1, make([]byte, 4096)); err == nil || errors.Is(err, ErrCorrupt) {
 		t.Errorf("error %v", err)
 	}
 }

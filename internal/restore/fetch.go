@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/walferry/walferry/internal/ltxfile"
 	"github.com/walferry/walferry/internal/objstore"
 )
 
@@ -32,12 +33,6 @@ type part struct {
 	err    error
 	done   chan struct{}
 }
-
-// downloadError is an error of the store's, not of the bytes that it gave.
-type downloadError struct{ err error }
-
-func (e *downloadError) Error() string { return "download: " + e.err.Error() }
-func (e *downloadError) Unwrap() error { return e.err }
 
 // fetcher downloads the files of a plan ahead of who reads them.
 type fetcher struct {
@@ -115,10 +110,10 @@ func (f *fetcher) download(ctx context.Context, p *part) error {
 				return fmt.Errorf("%w: it ends at byte %d of %d", ErrCorrupt, p.off+int64(got), p.object.Size)
 			}
 		case permanent(err) || try == tries-1:
-			return &downloadError{err}
+			return &ltxfile.SourceError{Err: err}
 		}
 		if pause(ctx, try) != nil {
-			return &downloadError{ctx.Err()}
+			return &ltxfile.SourceError{Err: ctx.Err()}
 		}
 	}
 }
@@ -174,12 +169,12 @@ func (r *object) advance() error {
 	select {
 	case r.part = <-r.f.parts:
 	case <-r.ctx.Done():
-		return &downloadError{r.ctx.Err()}
+		return &ltxfile.SourceError{Err: r.ctx.Err()}
 	}
 	select {
 	case <-r.part.done:
 	case <-r.ctx.Done():
-		return &downloadError{r.ctx.Err()}
+		return &ltxfile.SourceError{Err: r.ctx.Err()}
 	}
 	r.rest = r.part.buf
 	return r.part.err

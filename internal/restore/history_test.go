@@ -2,6 +2,7 @@ package restore
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -26,6 +27,13 @@ func newHistory(t testing.TB, pageSize uint32) *history {
 		t: t, store: newMemStore(), pageSize: pageSize,
 		pages: map[uint32][]byte{}, changed: map[ltx.TXID][]uint32{},
 	}
+}
+
+func randomBytes(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	src := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
+	_, _ = src.Read(b)
+	return b
 }
 
 // page is content that differs by page and by transaction, half of it compressible.

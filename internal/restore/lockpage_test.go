@@ -9,6 +9,7 @@ import (
 	"github.com/superfly/ltx"
 
 	"github.com/walferry/walferry/internal/ledger"
+	"github.com/walferry/walferry/internal/ltxfile"
 	"github.com/walferry/walferry/internal/objstore"
 )
 
@@ -37,7 +38,7 @@ func TestTheLockPageIsLeftOut(t *testing.T) {
 		}
 		t.Cleanup(tg.discard)
 		b := &builder{db: tg.db, ledger: tg.ledger, object: object, pages: pages, pageSize: 65536}
-		if err := newDecoder().decode(background, bytes.NewReader(file), b); err != nil {
+		if err := ltxfile.NewDecoder().Decode(background, bytes.NewReader(file), b); err != nil {
 			return b, err
 		}
 		if err := b.end(); err != nil {
@@ -69,7 +70,7 @@ func TestTheLockPageIsLeftOut(t *testing.T) {
 	if _, err := apply(t, lock-2, encodePages(lock+1, lock-1)); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a page is missing after the lock page: %v", err)
 	}
-	if err := b.admit(lock); !errors.Is(err, ErrCorrupt) {
+	if err := b.Admit(lock); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a lock page with content: %v", err)
 	}
 }

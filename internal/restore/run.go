@@ -9,6 +9,7 @@ import (
 
 	"github.com/superfly/ltx"
 
+	"github.com/walferry/walferry/internal/ltxfile"
 	"github.com/walferry/walferry/internal/objstore"
 )
 
@@ -25,15 +26,15 @@ func (t *target) restore(ctx context.Context, store objstore.Store, p plan, opts
 	f := fetch(ctx, store, p.files, func(n int64) { done += n; opts.Progress(done, total) })
 	defer f.stop()
 	b := &builder{db: t.db, ledger: t.ledger}
-	d := newDecoder()
+	d := ltxfile.NewDecoder()
 	for i := range p.files {
 		b.object = p.files[i]
-		err := d.decode(ctx, f.next(ctx, b.object), b)
+		err := d.Decode(ctx, f.next(ctx, b.object), b)
 		if err == nil {
 			err = b.end()
 		}
 		if err != nil {
-			if fetched := new(downloadError); !errors.Is(err, ErrCorrupt) && !errors.As(err, &fetched) {
+			if fetched := new(ltxfile.SourceError); !errors.Is(err, ErrCorrupt) && !errors.As(err, &fetched) {
 				return r, nil, err // this machine's
 			}
 			return r, &p.files[i], err

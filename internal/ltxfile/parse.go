@@ -1,4 +1,4 @@
-package restore
+package ltxfile
 
 import (
 	"bufio"
@@ -14,7 +14,7 @@ import (
 // file is the state of one file's decoding.
 type file struct {
 	r      *bufio.Reader
-	sink   sink
+	sink   Sink
 	header ltx.Header
 	size   int // of a page
 
@@ -46,7 +46,7 @@ func (f *file) readHeader() ([]byte, error) {
 // short makes the end of a file where there should be more an ErrCorrupt, and
 // leaves errors of the download as they are.
 func short(err error, what string) error {
-	if failed := new(downloadError); errors.As(err, &failed) {
+	if failed := new(SourceError); errors.As(err, &failed) {
 		return err
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -79,7 +79,7 @@ func (f *file) fill(c *chunk) (more bool, err error) {
 		case uint64(size) > uint64(lz4.CompressBlockBound(f.size)):
 			return false, fmt.Errorf("%w: page %d takes %d bytes", ErrCorrupt, fr.pgno, size)
 		}
-		if err := f.sink.admit(fr.pgno); err != nil {
+		if err := f.sink.Admit(fr.pgno); err != nil {
 			return false, err
 		}
 		_, _ = f.r.Discard(frameHead)

@@ -1,4 +1,4 @@
-package restore
+package ltxfile
 
 import (
 	"encoding/binary"
@@ -48,7 +48,7 @@ func (f *file) decodeOld() error {
 		if flags := binary.BigEndian.Uint16(head[4:]); flags != 0 {
 			return fmt.Errorf("%w: page %d has flags %#x, pages before it have none", ErrCorrupt, pgno, flags)
 		}
-		if err := f.sink.admit(pgno); err != nil {
+		if err := f.sink.Admit(pgno); err != nil {
 			return err
 		}
 		f.hash.write(head)
@@ -71,10 +71,10 @@ func (f *file) decodeOld() error {
 		if f.ltxSums() {
 			f.ltxSum ^= ltx.ChecksumPage(pgno, page)
 		}
-		if err := f.sink.put(pgno, page); err != nil {
+		if err := f.sink.Put(pgno, page); err != nil {
 			return err
 		}
-		if err := f.sink.summed(pgno, ledger.PageSum(pgno, page)); err != nil {
+		if err := f.sink.Summed(pgno, ledger.PageSum(pgno, page)); err != nil {
 			return err
 		}
 	}
@@ -83,7 +83,7 @@ func (f *file) decodeOld() error {
 // oldError tells what is wrong with the bytes from what is wrong with the
 // download.
 func oldError(err error, pgno uint32) error {
-	if failed := new(downloadError); errors.As(err, &failed) {
+	if failed := new(SourceError); errors.As(err, &failed) {
 		return err
 	}
 	return fmt.Errorf("%w: page %d: %w", ErrCorrupt, pgno, err)

@@ -1,11 +1,10 @@
-package restore
+package ltxfile
 
 import (
 	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -32,17 +31,17 @@ func newPageSink(t testing.TB) *pageSink {
 	return &pageSink{t: t, sums: map[uint32]uint64{}, pages: map[uint32][]byte{}}
 }
 
-func (s *pageSink) begin(h ltx.Header, raw []byte) error {
+func (s *pageSink) Begin(h ltx.Header, raw []byte) error {
 	s.header, s.raw = h, slices.Clone(raw)
 	return nil
 }
 
-func (s *pageSink) admit(pgno uint32) error {
+func (s *pageSink) Admit(pgno uint32) error {
 	s.order = append(s.order, pgno)
 	return nil
 }
 
-func (s *pageSink) put(first uint32, pages []byte) error {
+func (s *pageSink) Put(first uint32, pages []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for size := int(s.header.PageSize); len(pages) > 0; pages = pages[size:] {
@@ -52,7 +51,7 @@ func (s *pageSink) put(first uint32, pages []byte) error {
 	return nil
 }
 
-func (s *pageSink) summed(pgno uint32, sum uint64) error {
+func (s *pageSink) Summed(pgno uint32, sum uint64) error {
 	s.sums[pgno] = sum
 	return nil
 }
@@ -110,11 +109,11 @@ func beyondLibrary(b []byte) bool {
 }
 
 // testDecoder spares tests that decode much the making of its buffers.
-var testDecoder = newDecoder()
+var testDecoder = NewDecoder()
 
 func compareWithLibrary(t *testing.T, b []byte) {
 	s := newPageSink(t)
-	ours := testDecoder.decode(background, bytes.NewReader(b), s)
+	ours := testDecoder.Decode(t.Context(), bytes.NewReader(b), s)
 	if ours != nil && !errors.Is(ours, ErrCorrupt) {
 		t.Fatalf("an error that is not ErrCorrupt: %v", ours)
 	}
@@ -150,7 +149,7 @@ func TestDecoderReadsWhatTheLibraryReads(t *testing.T) {
 			t.Fatalf("file %d: %v", i, err)
 		}
 		s := newPageSink(t)
-		if err := newDecoder().decode(background, bytes.NewReader(b), s); err != nil {
+		if err := NewDecoder().Decode(t.Context(), bytes.NewReader(b), s); err != nil {
 			t.Errorf("file %d, %+v: %v", i, hdr, err)
 		}
 		s.check(hdr, order, pages)
@@ -180,46 +179,6 @@ func TestDecoderRefusesWhatTheLibraryRefuses(t *testing.T) {
 			compareWithLibrary(t, c)
 		}
 	}
-}
-
-// Sizes that a file claims must not be believed.
-func TestAHostileFileAllocatesLittle(t *testing.T) {
-	h := ltx.Header{Version: ltx.Version, Flags: ltx.HeaderFlagNoChecksum, PageSize: 512, Commit: 1<<32 - 1, MinTXID: 2, MaxTXID: 2}
-	head, _ := h.MarshalBinary()
-	for name, rest := range map[string][]byte{
-		"block of 4 GiB":    {0, 0, 0, 1, 0, 1, 0xff, 0xff, 0xff, 0xff, 0},
-		"page 4294967295":   {0xff, 0xff, 0xff, 0xff, 0, 1, 0, 0, 0, 1, 0},
-		"index of 2^63":     {0, 0, 0, 0, 0, 0, 1, 100, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
-		"index of 2^64 + 1": {0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
-		"frame of 4 MiB":    {0, 0, 0, 1, 0, 0, 4, 34, 77, 24, 0x60, 0x70, 0x73, 0xff, 0xff, 0xff, 0},
-	} {
-		b := append(slices.Clone(head), rest...)
-		tg, err := newTarget(t.TempDir()+"/out.db", false)
-		if err == nil {
-			err = tg.create()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		d := newDecoder()
-		bl := &builder{db: tg.db, ledger: tg.ledger, pageSize: 512, pages: 10}
-		bl.object.Min, bl.object.Max = 2, 2
-		before := memory()
-		if err := d.decode(background, bytes.NewReader(b), bl); !errors.Is(err, ErrCorrupt) {
-			t.Errorf("%s: %v", name, err)
-		}
-		if used := memory() - before; used > 20<<20 {
-			t.Errorf("%s: %d bytes allocated", name, used)
-		}
-		tg.discard()
-	}
-}
-
-// memory is what was ever allocated.
-func memory() uint64 {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.TotalAlloc
 }
 
 func FuzzDecoder(f *testing.F) {

@@ -1,17 +1,10 @@
-package restore
+package ltxfile
 
 import (
 	"hash/crc64"
 	"math/rand/v2"
 	"testing"
 )
-
-func randomBytes(seed uint64, n int) []byte {
-	b := make([]byte, n)
-	src := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
-	_, _ = src.Read(b)
-	return b
-}
 
 func TestCRCIsThatOfTheStandardLibrary(t *testing.T) {
 	data := randomBytes(1, 5000)

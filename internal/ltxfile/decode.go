@@ -1,4 +1,4 @@
-package restore
+package ltxfile
 
 import (
 	"bufio"
@@ -10,22 +10,22 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// sink takes a file's pages.
-type sink interface {
-	// begin is told the header, raw and parsed, before anything else.
-	begin(h ltx.Header, raw []byte) error
-	// admit is told each page number, ascending and at most the header's
+// Sink takes a file's pages.
+type Sink interface {
+	// Begin is told the header, raw and parsed, before anything else.
+	Begin(h ltx.Header, raw []byte) error
+	// Admit is told each page number, ascending and at most the header's
 	// Commit, before the page is decompressed.
-	admit(pgno uint32) error
-	// put writes pages that follow each other, in the file's order, from one
+	Admit(pgno uint32) error
+	// Put writes pages that follow each other, in the file's order, from one
 	// goroutine: several would only wait for the file's lock in the kernel.
-	put(first uint32, pages []byte) error
-	// summed is told each page's ledger sum, in the file's order, by a
-	// goroutine other than admit's.
-	summed(pgno uint32, sum uint64) error
+	Put(first uint32, pages []byte) error
+	// Summed is told each page's ledger sum, in the file's order, by a
+	// goroutine other than Admit's.
+	Summed(pgno uint32, sum uint64) error
 }
 
-// decoder reads LTX files of format version 3 as the ltx package's Decoder does,
+// Decoder reads LTX files of format version 3 as the ltx package's Decoder does,
 // and verifies what that verifies, on every core: one goroutine parses, several
 // decompress and sum, one computes the file checksum and one writes, both in order.
 //
@@ -35,29 +35,29 @@ type sink interface {
 // among frames of the newer one.
 //
 // Nothing is allocated in proportion to a number that a file claims.
-type decoder struct {
+type Decoder struct {
 	chunks  []*chunk
 	workers int
 }
 
-func newDecoder() *decoder {
+func NewDecoder() *Decoder {
 	workers := min(runtime.GOMAXPROCS(0), 8)
-	d := &decoder{workers: workers}
+	d := &Decoder{workers: workers}
 	for range 2*workers + 4 {
 		d.chunks = append(d.chunks, new(chunk))
 	}
 	return d
 }
 
-// decode reads one file to its end. Pages have reached the sink before the file
+// Decode reads one file to its end. Pages have reached the sink before the file
 // is known to be whole; an error takes nothing back.
-func (d *decoder) decode(ctx context.Context, src io.Reader, to sink) error {
+func (d *Decoder) Decode(ctx context.Context, src io.Reader, to Sink) error {
 	f := &file{r: bufio.NewReaderSize(src, 64<<10), sink: to, seq: newCRC(), hash: newCRC()}
 	raw, err := f.readHeader()
 	if err != nil {
 		return err
 	}
-	if err := to.begin(f.header, raw); err != nil {
+	if err := to.Begin(f.header, raw); err != nil {
 		return err
 	}
 	old, err := f.oldEncoding()
@@ -76,7 +76,7 @@ func (d *decoder) decode(ctx context.Context, src io.Reader, to sink) error {
 }
 
 // pipeline takes the pages from the end of the header to the end of the page block.
-func (d *decoder) pipeline(ctx context.Context, f *file) error {
+func (d *Decoder) pipeline(ctx context.Context, f *file) error {
 	// Each has room for every chunk: only to wait for a free one blocks.
 	free := make(chan *chunk, len(d.chunks))
 	work := make(chan *chunk, len(d.chunks))
@@ -137,7 +137,7 @@ func (d *decoder) pipeline(ctx context.Context, f *file) error {
 	})
 	g.Go(func() error {
 		for c := range write {
-			if err := c.runs(f.size, f.sink.put); err != nil {
+			if err := c.runs(f.size, f.sink.Put); err != nil {
 				return err
 			}
 			free <- c
@@ -156,7 +156,7 @@ func (f *file) sum(c *chunk) error {
 		fr := &c.frames[i]
 		f.hash.write(fr.head[:])
 		f.hash.write(c.page(i, f.size))
-		if err := f.sink.summed(fr.pgno, fr.sum); err != nil {
+		if err := f.sink.Summed(fr.pgno, fr.sum); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,4 @@
-package restore
+package ltxfile
 
 import (
 	"encoding/binary"

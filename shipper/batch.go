@@ -72,8 +72,8 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 	l.TakeDirty(nil, nil)
 
 	o, every, err := s.read(l)
-	defer s.body.reset()
-	defer s.sums.reset()
+	defer s.body.Reset()
+	defer s.sums.Reset()
 	s.copies.reset()
 	switch {
 	case err == nil:
@@ -118,8 +118,8 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 	l.ClearInflight()
 	if o != nil && o.txid == 1 {
 		l.SetInflight(1) // which makes the second object, here or after a kill
-		s.body.reset()
-		s.sums.reset()
+		s.body.Reset()
+		s.sums.Reset()
 		return s.batch(d)
 	}
 	atomic.StoreUint64(&h.ShipSinceMs, 0)
@@ -199,7 +199,7 @@ func (s *Shipper) read(l *ledger.Ledger) (o *object, every bool, err error) {
 		at, err := s.collect(l)
 		if err == nil {
 			list := s.copies.list(at.pages)
-			if err := s.copies.pages.flush(); err != nil {
+			if err := s.copies.pages.Flush(); err != nil {
 				return nil, false, err
 			}
 			o, err = s.encode(l, at, copiedPages(list), s.copies.reader(list))
@@ -309,10 +309,10 @@ func (s *Shipper) encode(l *ledger.Ledger, at pinned, candidates iter.Seq[uint32
 		o.checksum = checksum
 	}
 	o.headSum = e.headSum
-	if err := s.body.flush(); err != nil {
+	if err := s.body.Flush(); err != nil {
 		return nil, err
 	}
-	return o, s.sums.flush()
+	return o, s.sums.Flush()
 }
 
 // knownPages is the size that the entries speak of, 0 where it is not known.

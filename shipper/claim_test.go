@@ -820,7 +820,7 @@ func TestALargeBatchIsSpilledToAFileWithoutAName(t *testing.T) {
 	defer s.end()
 	var spilled atomic.Bool
 	store.attempt = func(*memObject) {
-		if s.body.file != nil && s.sums.file != nil {
+		if s.body.Spilled() && s.sums.Spilled() {
 			spilled.Store(true)
 		}
 		names, _ := os.ReadDir(dir)
@@ -851,7 +851,7 @@ func TestALargeBatchIsSpilledToAFileWithoutAName(t *testing.T) {
 		if err := db.now().equals(replay(t, store.history())); err != nil {
 			t.Fatal(err)
 		}
-		if s.body.file != nil || s.sums.file != nil || s.copies.pages.file != nil {
+		if s.body.Spilled() || s.sums.Spilled() || s.copies.pages.Spilled() {
 			t.Error("a temporary file is open after the batch")
 		}
 	}

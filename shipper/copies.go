@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/walferry/walferry/internal/ledger"
+	"github.com/walferry/walferry/internal/spool"
 )
 
 const (
@@ -34,7 +35,7 @@ var errEverything = errors.New("every page is a candidate")
 // are one committed state, its own: a page that was read before and has changed
 // since was marked since, and is read again.
 type copies struct {
-	pages spool
+	pages spool.Spool
 	at    []copied
 	done  []uint64 // bitmap: read, and not marked since
 	size  int
@@ -69,7 +70,7 @@ func (c *copies) forgetAbove(n uint32) {
 }
 
 func (c *copies) reset() {
-	c.pages.reset()
+	c.pages.Reset()
 	c.at, c.done = c.at[:0], c.done[:0]
 	if cap(c.at) > 1<<16 {
 		c.at, c.done = nil, nil

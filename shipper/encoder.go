@@ -6,6 +6,7 @@ import (
 
 	"github.com/superfly/ltx"
 	"github.com/walferry/walferry/internal/ledger"
+	"github.com/walferry/walferry/internal/spool"
 )
 
 // chunkPages is how many pages move from reading to compressing at a time, and
@@ -31,7 +32,7 @@ func (c *chunk) page(i int, size uint32) []byte {
 // level 0 wants it: no checksums of the database in it, and a WAL position of 32
 // with size 0, from which its replication can go on.
 type encoder struct {
-	out     *spool
+	out     *spool.Spool
 	o       *object
 	spill   string
 	free    chan *chunk // the Shipper's, from batch to batch
@@ -49,7 +50,7 @@ func newChunks() chan *chunk {
 	return free
 }
 
-func newEncoder(out *spool, o *object, database string, free chan *chunk) *encoder {
+func newEncoder(out *spool.Spool, o *object, database string, free chan *chunk) *encoder {
 	return &encoder{out: out, o: o, spill: filepath.Dir(database), free: free}
 }
 

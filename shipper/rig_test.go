@@ -1,9 +1,9 @@
 package shipper
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -179,7 +179,7 @@ func (g *rig) next() ltx.TXID { return ltx.TXID(g.objects() + 1) }
 // plant puts an object of another writer into the store.
 func (g *rig) plant(level int, txid ltx.TXID, nonce uint64, s state) objstore.Object {
 	g.t.Helper()
-	var spooled spool
+	var spooled bytes.Buffer
 	enc, err := ltx.NewEncoder(&spooled)
 	if err != nil {
 		g.t.Fatal(err)
@@ -198,10 +198,10 @@ func (g *rig) plant(level int, txid ltx.TXID, nonce uint64, s state) objstore.Ob
 	if err := enc.Close(); err != nil {
 		g.t.Fatal(err)
 	}
-	o := objstore.Object{Level: level, Min: txid, Max: txid, Size: spooled.Size()}
+	o := objstore.Object{Level: level, Min: txid, Max: txid, Size: int64(spooled.Len())}
 	g.store.mu.Lock()
 	defer g.store.mu.Unlock()
-	g.store.objects[keyOf(o)] = &memObject{name: o, data: slices.Clone(spooled.buf)}
+	g.store.objects[keyOf(o)] = &memObject{name: o, data: spooled.Bytes()}
 	return o
 }
 

@@ -37,6 +37,7 @@ import (
 
 	"github.com/walferry/walferry/internal/ledger"
 	"github.com/walferry/walferry/internal/objstore"
+	"github.com/walferry/walferry/internal/spool"
 )
 
 // Config is what a Shipper needs. Database, Store and Source are required.
@@ -100,8 +101,8 @@ type Shipper struct {
 	xorKnown  bool
 	state     State
 	cause     string
-	body      spool // the batch under way
-	sums      spool
+	body      spool.Spool // the batch under way
+	sums      spool.Spool
 	copies    copies
 	buf       []byte // of the pages that are read at a time
 	chunks    chan *chunk
@@ -148,9 +149,9 @@ func newShipper(cfg Config) *Shipper {
 		chunks: newChunks(),
 		done:   make(chan struct{}),
 		ready:  make(chan struct{}),
-		body:   spool{dir: filepath.Dir(cfg.Database)},
-		sums:   spool{dir: filepath.Dir(cfg.Database)},
-		copies: copies{pages: spool{dir: filepath.Dir(cfg.Database)}},
+		body:   spool.Spool{Dir: filepath.Dir(cfg.Database)},
+		sums:   spool.Spool{Dir: filepath.Dir(cfg.Database)},
+		copies: copies{pages: spool.Spool{Dir: filepath.Dir(cfg.Database)}},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s

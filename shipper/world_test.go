@@ -52,8 +52,8 @@ func stepper(cfg Config) (*Shipper, error) {
 func (s *Shipper) end() {
 	s.cancel()
 	s.resign()
-	s.body.reset()
-	s.sums.reset()
+	s.body.Reset()
+	s.sums.Reset()
 	s.copies.reset()
 	s.ledger.Load().Close()
 }

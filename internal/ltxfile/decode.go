@@ -20,8 +20,9 @@ type Sink interface {
 	// Put writes pages that follow each other, in the file's order, from one
 	// goroutine: several would only wait for the file's lock in the kernel.
 	Put(first uint32, pages []byte) error
-	// Summed is told each page's ledger sum, in the file's order, by a
-	// goroutine other than Admit's.
+	// Summed is told each page's ledger sum, in the file's order. Of a file
+	// that is more than one chunk, Admit, Put and Summed are each called by a goroutine
+	// of their own.
 	Summed(pgno uint32, sum uint64) error
 }
 
@@ -34,15 +35,21 @@ type Sink interface {
 // of order, before rather than after their pages; and frames of the older encoding
 // among frames of the newer one.
 //
-// Nothing is allocated in proportion to a number that a file claims.
+// A file of one chunk, which is what a writer ships every second, is decoded by the
+// caller's goroutine alone: ten thousand of them would spend their time on
+// being handed around.
+//
+// Nothing is allocated in proportion to a number that a file claims. A Decoder is used by one
+// goroutine at a time.
 type Decoder struct {
 	chunks  []*chunk
 	workers int
+	buf     *bufio.Reader
 }
 
 func NewDecoder() *Decoder {
 	workers := min(runtime.GOMAXPROCS(0), 8)
-	d := &Decoder{workers: workers}
+	d := &Decoder{workers: workers, buf: bufio.NewReaderSize(nil, 64<<10)}
 	for range 2*workers + 4 {
 		d.chunks = append(d.chunks, new(chunk))
 	}
@@ -52,7 +59,9 @@ func NewDecoder() *Decoder {
 // Decode reads one file to its end. Pages have reached the sink before the file
 // is known to be whole; an error takes nothing back.
 func (d *Decoder) Decode(ctx context.Context, src io.Reader, to Sink) error {
-	f := &file{r: bufio.NewReaderSize(src, 64<<10), sink: to, seq: newCRC(), hash: newCRC()}
+	d.buf.Reset(src)
+	defer d.buf.Reset(nil)
+	f := &file{r: d.buf, sink: to, seq: newCRC(), hash: newCRC()}
 	raw, err := f.readHeader()
 	if err != nil {
 		return err
@@ -67,7 +76,7 @@ func (d *Decoder) Decode(ctx context.Context, src io.Reader, to Sink) error {
 	if old {
 		err = f.decodeOld()
 	} else {
-		err = d.pipeline(ctx, f)
+		err = d.decodeNew(ctx, f)
 	}
 	if err != nil {
 		return err
@@ -75,16 +84,38 @@ func (d *Decoder) Decode(ctx context.Context, src io.Reader, to Sink) error {
 	return f.finish()
 }
 
-// pipeline takes the pages from the end of the header to the end of the page block.
-func (d *Decoder) pipeline(ctx context.Context, f *file) error {
+// decodeNew takes the pages from the end of the header to the end of the page block.
+func (d *Decoder) decodeNew(ctx context.Context, f *file) error {
+	first := d.chunks[0]
+	first.reset(f.size)
+	more, err := f.fill(first)
+	switch {
+	case err != nil:
+		return err
+	case more:
+		return d.pipeline(ctx, f, first)
+	}
+	if err := first.unpack(f.size, f.ltxSums()); err != nil {
+		return err
+	}
+	if err := f.sum(first); err != nil {
+		return err
+	}
+	return first.runs(f.size, f.sink.Put)
+}
+
+// pipeline takes the chunk that was read first and all that follow it.
+func (d *Decoder) pipeline(ctx context.Context, f *file, first *chunk) error {
 	// Each has room for every chunk: only to wait for a free one blocks.
 	free := make(chan *chunk, len(d.chunks))
 	work := make(chan *chunk, len(d.chunks))
 	order := make(chan *chunk, len(d.chunks))
 	write := make(chan *chunk, len(d.chunks))
-	for _, c := range d.chunks {
+	for _, c := range d.chunks[1:] {
 		free <- c
 	}
+	work <- first
+	order <- first
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(work)

@@ -20,6 +20,10 @@ const (
 	silentRequest = 60 * time.Second  // without a byte, where the whole takes as long as it takes
 )
 
+// idleConns is how many connections wait for the next request: as many as a restore
+// of many small objects uses at once, so that it does not make a new one for each.
+const idleConns = 64
+
 // errSlow is the cause of what our own deadlines end.
 var errSlow = errors.New("check the network and endpoint=")
 
@@ -39,7 +43,7 @@ func newTransport(onRequest func(int64)) http.RoundTripper {
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: partRequest,
 		ExpectContinueTimeout: time.Second,
-		MaxIdleConnsPerHost:   8,
+		MaxIdleConnsPerHost:   idleConns,
 		IdleConnTimeout:       90 * time.Second,
 		DisableCompression:    true, // an object must arrive as it was stored
 	}

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/walferry/walferry/internal/ltxfile"
 	"github.com/walferry/walferry/internal/objstore"
@@ -17,48 +20,56 @@ const (
 	// one stream of an object store is slower than the network.
 	partSize = 2 << 20
 
-	// window is how many parts are downloaded, or wait to be applied, at a time.
-	window = 8
+	// windowBytes is how much is downloaded, or waits to be applied, at a time.
+	windowBytes = 8 * partSize
+
+	// windowParts is how many parts that may be: of small objects every one
+	// takes a round trip, and what a part needs beside its bytes is bounded by this. It
+	// is how many connections objstore keeps.
+	windowParts = 64
 
 	// stall ends a request that has not delivered its part. What has come
 	// is kept, and the next try goes on from there.
 	stall = 60 * time.Second
 )
 
-// part is a range of one object.
-type part struct {
+// span is a range of an object, at most partSize long.
+type span struct {
 	object objstore.Object
 	off    int64
-	buf    []byte // of the range's length; valid once done is closed
-	err    error
-	done   chan struct{}
+	n      int
 }
 
-// fetcher downloads the files of a plan ahead of who reads them.
+// part is a span on its way.
+type part struct {
+	span
+	buf  []byte // of the span's length; valid once done is closed
+	err  error
+	done chan struct{}
+}
+
+// fetcher downloads spans ahead of who takes them.
 type fetcher struct {
 	store objstore.Store
-	parts chan *part    // in the order of the plan
-	free  chan []byte   // buffers of partSize
-	count func(n int64) // told of what was consumed
+	parts chan *part // in the order of the spans
+	bytes *semaphore.Weighted
+	free  chan []byte // buffers of partSize
 
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
 
 // fetch starts the downloads. The caller stops the fetcher.
-func fetch(ctx context.Context, store objstore.Store, files []objstore.Object, count func(int64)) *fetcher {
+func fetch(ctx context.Context, store objstore.Store, spans iter.Seq[span]) *fetcher {
 	ctx, cancel := context.WithCancel(ctx)
 	f := &fetcher{
 		store:  store,
-		parts:  make(chan *part, window),
-		free:   make(chan []byte, window),
-		count:  count,
+		parts:  make(chan *part, windowParts),
+		bytes:  semaphore.NewWeighted(windowBytes),
+		free:   make(chan []byte, windowBytes/partSize),
 		cancel: cancel,
 	}
-	for range window {
-		f.free <- nil // allocated when first used: most plans are small
-	}
-	f.wg.Go(func() { f.run(ctx, files) })
+	f.wg.Go(func() { f.run(ctx, spans) })
 	return f
 }
 
@@ -68,28 +79,62 @@ func (f *fetcher) stop() {
 	f.wg.Wait()
 }
 
-// run hands out parts in order, each as soon as a buffer is free.
-func (f *fetcher) run(ctx context.Context, files []objstore.Object) {
-	for _, o := range files {
-		for off := int64(0); off < o.Size; off += partSize {
-			n := int(min(partSize, o.Size-off))
-			var buf []byte
-			select {
-			case buf = <-f.free:
-			case <-ctx.Done():
-				return
-			}
-			if cap(buf) < n {
-				buf = make([]byte, n)
-			}
-			p := &part{object: o, off: off, buf: buf[:n], done: make(chan struct{})}
-			f.parts <- p // never blocks: there are no more parts than buffers
-			f.wg.Go(func() {
-				p.err = f.download(ctx, p)
-				close(p.done)
-			})
+// run hands out parts in order, each as soon as there is room for it.
+func (f *fetcher) run(ctx context.Context, spans iter.Seq[span]) {
+	for s := range spans {
+		if f.bytes.Acquire(ctx, int64(s.n)) != nil {
+			return
+		}
+		p := &part{span: s, buf: f.buffer(s.n), done: make(chan struct{})}
+		select {
+		case f.parts <- p:
+		case <-ctx.Done():
+			return
+		}
+		f.wg.Go(func() {
+			p.err = f.download(ctx, p)
+			close(p.done)
+		})
+	}
+}
+
+// buffer is one that was used before for a large part, and a new one for a small.
+func (f *fetcher) buffer(n int) []byte {
+	if n <= partSize/8 {
+		return make([]byte, n)
+	}
+	select {
+	case b := <-f.free:
+		return b[:n]
+	default:
+		return make([]byte, n, partSize)
+	}
+}
+
+// take waits for the next part, which release gives back.
+func (f *fetcher) take(ctx context.Context) (p *part, err error) {
+	select {
+	case p = <-f.parts:
+	case <-ctx.Done():
+		return nil, &ltxfile.SourceError{Err: ctx.Err()}
+	}
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		return nil, &ltxfile.SourceError{Err: ctx.Err()}
+	}
+	return p, p.err
+}
+
+func (f *fetcher) release(p *part) {
+	f.bytes.Release(int64(p.n))
+	if cap(p.buf) == partSize {
+		select {
+		case f.free <- p.buf:
+		default:
 		}
 	}
+	p.buf = nil
 }
 
 // download fills a part, going on where a try that failed left off.
@@ -129,53 +174,54 @@ func (f *fetcher) try(ctx context.Context, o objstore.Object, off int64, buf []b
 	return io.ReadFull(r, buf)
 }
 
-// object reads one object of the plan. Objects are read in the plan's order,
-// each to its end.
-type object struct {
-	ctx  context.Context
-	f    *fetcher
-	left int64
-	part *part
-	rest []byte // of part
+// whole are the spans of objects from beginning to end, one object after the other.
+func whole(objects []objstore.Object) iter.Seq[span] {
+	return func(yield func(span) bool) {
+		for _, o := range objects {
+			for off := int64(0); off < o.Size; off += partSize {
+				if !yield(span{o, off, int(min(partSize, o.Size-off))}) {
+					return
+				}
+			}
+		}
+	}
 }
 
-func (f *fetcher) next(ctx context.Context, o objstore.Object) *object {
-	return &object{ctx: ctx, f: f, left: o.Size}
+// reader reads an object whose spans are the next that the fetcher gives, to
+// its end.
+type reader struct {
+	ctx   context.Context
+	f     *fetcher
+	left  int64
+	count func(n int64) // told of what was read
+	part  *part
+	rest  []byte // of part
+}
+
+func (f *fetcher) next(ctx context.Context, o objstore.Object, count func(int64)) *reader {
+	return &reader{ctx: ctx, f: f, left: o.Size, count: count}
 }
 
 // Read returns io.EOF at the object's end, and the download's error in place of
 // the part that it hit.
-func (r *object) Read(b []byte) (int, error) {
+func (r *reader) Read(b []byte) (int, error) {
 	if len(r.rest) == 0 {
 		if r.left == 0 {
 			return 0, io.EOF
 		}
-		if err := r.advance(); err != nil {
+		p, err := r.f.take(r.ctx)
+		if err != nil {
 			return 0, err
 		}
+		r.part, r.rest = p, p.buf
 	}
 	n := copy(b, r.rest)
 	r.rest = r.rest[n:]
 	r.left -= int64(n)
 	if len(r.rest) == 0 {
-		r.f.count(int64(len(r.part.buf)))
-		r.f.free <- r.part.buf
+		r.count(int64(r.part.n))
+		r.f.release(r.part)
 		r.part = nil
 	}
 	return n, nil
-}
-
-func (r *object) advance() error {
-	select {
-	case r.part = <-r.f.parts:
-	case <-r.ctx.Done():
-		return &ltxfile.SourceError{Err: r.ctx.Err()}
-	}
-	select {
-	case <-r.part.done:
-	case <-r.ctx.Done():
-		return &ltxfile.SourceError{Err: r.ctx.Err()}
-	}
-	r.rest = r.part.buf
-	return r.part.err
 }

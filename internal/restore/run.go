@@ -23,13 +23,14 @@ func (t *target) restore(ctx context.Context, store objstore.Store, p plan, opts
 
 	total, done := p.size(), int64(0)
 	opts.Progress(0, total)
-	f := fetch(ctx, store, p.files, func(n int64) { done += n; opts.Progress(done, total) })
+	count := func(n int64) { done += n; opts.Progress(done, total) }
+	f := fetch(ctx, store, whole(p.files))
 	defer f.stop()
 	b := &builder{db: t.db, ledger: t.ledger}
 	d := ltxfile.NewDecoder()
 	for i := range p.files {
 		b.object = p.files[i]
-		err := d.Decode(ctx, f.next(ctx, b.object), b)
+		err := d.Decode(ctx, f.next(ctx, b.object, count), b)
 		if err == nil {
 			err = b.end()
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -39,7 +40,8 @@ type memStore struct {
 	mu      sync.Mutex // protects all fields
 	url     string
 	objects map[string]*memObject // by level and name
-	uploads map[string]bool       // multipart uploads under way
+	marks   map[string]objstore.Mark
+	uploads map[string]bool // multipart uploads under way
 	late    []func()
 	calls   map[string]int
 	part    int64 // a body above this goes up in parts; 0: never
@@ -62,7 +64,7 @@ type memObject struct {
 func newMemStore() *memStore {
 	return &memStore{
 		url: "mem://bucket/app", objects: map[string]*memObject{},
-		uploads: map[string]bool{}, calls: map[string]int{},
+		marks: map[string]objstore.Mark{}, uploads: map[string]bool{}, calls: map[string]int{},
 	}
 }
 
@@ -248,6 +250,42 @@ func (m *memStore) Remove(ctx context.Context, o objstore.Object) error {
 		return err
 	}
 	delete(m.objects, keyOf(o))
+	return m.end(f)
+}
+
+func (m *memStore) Marks(ctx context.Context) ([]objstore.Mark, error) {
+	f, err := m.begin(ctx, "marks", objstore.Object{})
+	defer m.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	all := slices.Collect(maps.Values(m.marks))
+	slices.SortFunc(all, func(a, b objstore.Mark) int {
+		return cmp.Or(cmp.Compare(a.TXID, b.TXID), a.Time.Compare(b.Time))
+	})
+	return all, m.end(f)
+}
+
+func (m *memStore) PutMark(ctx context.Context, mark objstore.Mark) error {
+	if err := mark.Validate(); err != nil {
+		return err
+	}
+	f, err := m.begin(ctx, "putmark", objstore.Object{})
+	defer m.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	m.marks[mark.Key()] = mark
+	return m.end(f)
+}
+
+func (m *memStore) RemoveMark(ctx context.Context, mark objstore.Mark) error {
+	f, err := m.begin(ctx, "removemark", objstore.Object{})
+	defer m.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	delete(m.marks, mark.Key())
 	return m.end(f)
 }
 

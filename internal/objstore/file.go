@@ -131,15 +131,19 @@ func (s *fileStore) Remove(ctx context.Context, o Object) error {
 		return fmt.Errorf("remove %v: %w", o, err)
 	}
 	s.tell(0)
-	err := os.Remove(s.path(o))
+	return s.remove(s.level(o.Level), o.Name(), o)
+}
+
+func (s *fileStore) remove(dir, name string, noun any) error {
+	err := os.Remove(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err == nil {
-		err = syncDir(s.level(o.Level))
+		err = syncDir(dir)
 	}
 	if err != nil {
-		return s.fail("remove", o, err)
+		return s.fail("remove", noun, err)
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ const copyStep = 1 << 20
 // a crash before it leaves nothing behind.
 func (s *fileStore) Create(ctx context.Context, o Object, body Body, m Meta, _ func(string)) error {
 	s.tell(body.Size())
-	err := s.create(ctx, o, body, m)
+	err := s.create(ctx, s.level(o.Level), o.Name(), body, m)
 	switch {
 	case err == nil:
 		return nil
@@ -37,8 +37,8 @@ func (s *fileStore) Create(ctx context.Context, o Object, body Body, m Meta, _ f
 	return s.fail("create", o, err)
 }
 
-func (s *fileStore) create(ctx context.Context, o Object, body Body, m Meta) error {
-	dir, final := s.level(o.Level), s.path(o)
+func (s *fileStore) create(ctx context.Context, dir, name string, body Body, m Meta) error {
+	final := filepath.Join(dir, name)
 	if _, err := os.Lstat(final); err == nil {
 		return fs.ErrExist // spares the copy; the link decides
 	}

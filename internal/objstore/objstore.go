@@ -75,6 +75,17 @@ type Store interface {
 	// Remove deletes an object; one that does not exist is no error.
 	Remove(ctx context.Context, o Object) error
 
+	// Marks returns all marks in the order of their TXIDs and then their
+	// times. Names that are no mark's are passed over.
+	Marks(ctx context.Context) ([]Mark, error)
+
+	// PutMark stores a mark; one that is there already is no error. A mark
+	// that is not valid is ErrMark.
+	PutMark(ctx context.Context, m Mark) error
+
+	// RemoveMark deletes a mark; one that does not exist is no error.
+	RemoveMark(ctx context.Context, m Mark) error
+
 	// AbortUpload ends an upload that Create began and did not end; one
 	// that is not known any more is no error.
 	AbortUpload(ctx context.Context, o Object, uploadID string) error

@@ -24,6 +24,7 @@ type memStore struct {
 	mu      sync.Mutex
 	objects map[key][]byte
 	sums    map[key]uint64
+	marks   []objstore.Mark
 	opens   int
 
 	// open, if set, decides about each read before it is made.
@@ -103,6 +104,16 @@ func (s *memStore) Remove(_ context.Context, o objstore.Object) error {
 	defer s.mu.Unlock()
 	delete(s.objects, keyOf(o))
 	return nil
+}
+
+func (s *memStore) Marks(context.Context) ([]objstore.Mark, error) { return s.marks, nil }
+
+func (s *memStore) PutMark(context.Context, objstore.Mark) error {
+	panic("restore writes nothing")
+}
+
+func (s *memStore) RemoveMark(context.Context, objstore.Mark) error {
+	panic("restore writes nothing")
 }
 
 func (s *memStore) AbortUpload(context.Context, objstore.Object, string) error { return nil }

@@ -71,9 +71,8 @@ func (c *chunk) unpack(pageSize int, ltxSums bool) error {
 	for i := range c.frames {
 		f := &c.frames[i]
 		page := c.page(i, pageSize)
-		n, err := lz4.UncompressBlock(packed[:f.size], page)
-		if err != nil || n != pageSize {
-			return fmt.Errorf("%w: page %d does not decompress to %d bytes", ErrCorrupt, f.pgno, pageSize)
+		if err := unpack(f.pgno, packed[:f.size], page); err != nil {
+			return err
 		}
 		packed = packed[f.size:]
 		f.sum = ledger.PageSum(f.pgno, page)

@@ -3,6 +3,8 @@ package ltxfile
 import (
 	"encoding/binary"
 	"hash/crc64"
+	"math/bits"
+	"sync"
 )
 
 // crc is the state of a CRC-64 with the ISO polynomial, which sums an LTX file.
@@ -71,3 +73,50 @@ func times256(v uint64) uint64 {
 // fold multiplies by q what went over the edge, which is short enough that
 // nothing goes over again.
 func fold(over uint64) uint64 { return over ^ over>>1 ^ over>>3 ^ over>>4 }
+
+// PageSum is the CRC of a page's content alone, from which, with Writer.WriteSum, the
+// checksum of a file with that page is made without the content.
+type PageSum uint64
+
+// SumPage computes a page's sum.
+func SumPage(page []byte) PageSum {
+	c := crc(0)
+	c.write(page)
+	return PageSum(c)
+}
+
+// shift moves a state over a page of one size: the CRC is linear, so the state after
+// a page is the state before it, moved over as many zero bytes, plus the page's own
+// CRC. The move is linear too, hence a table for each of the state's bytes.
+type shift [8][256]crc
+
+func (t *shift) add(c crc, page PageSum) crc {
+	return t[0][byte(c)] ^ t[1][byte(c>>8)] ^ t[2][byte(c>>16)] ^ t[3][byte(c>>24)] ^
+		t[4][byte(c>>32)] ^ t[5][byte(c>>40)] ^ t[6][byte(c>>48)] ^ t[7][byte(c>>56)] ^ crc(page)
+}
+
+func newShift(pageSize int) *shift {
+	t, zeros := new(shift), make([]byte, pageSize)
+	for i := range t {
+		for bit := range 8 {
+			c := crc(1) << (8*i + bit)
+			c.write(zeros)
+			for b := range 1 << bit {
+				t[i][1<<bit|b] = t[i][b] ^ c
+			}
+		}
+	}
+	return t
+}
+
+// shifts are those of the page sizes 512 to 65536, made when first used: 16 KiB each.
+var shifts [8]struct {
+	once sync.Once
+	t    *shift
+}
+
+func shiftOf(pageSize uint32) *shift {
+	s := &shifts[bits.Len32(pageSize/512)-1]
+	s.once.Do(func() { s.t = newShift(int(pageSize)) })
+	return s.t
+}

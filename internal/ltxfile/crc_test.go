@@ -28,6 +28,22 @@ func TestCRCIsThatOfTheStandardLibrary(t *testing.T) {
 	}
 }
 
+func TestAPageMovesTheCRCAsItsBytesDo(t *testing.T) {
+	for size := uint32(512); size <= 65536; size *= 2 {
+		c, want := newCRC(), newCRC()
+		for i := range 5 {
+			head, page := randomBytes(uint64(i), 10), randomBytes(uint64(i)+9, int(size))
+			c.write(head)
+			c = shiftOf(size).add(c, SumPage(page))
+			want.write(head)
+			want.write(page)
+			if c != want {
+				t.Fatalf("page size %d, page %d: %016x, want %016x", size, i, c, want)
+			}
+		}
+	}
+}
+
 func BenchmarkCRC(b *testing.B) {
 	data := randomBytes(1, 4096)
 	b.Run("own", func(b *testing.B) {

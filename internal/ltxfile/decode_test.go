@@ -117,6 +117,9 @@ func compareWithLibrary(t *testing.T, b []byte) {
 	if ours != nil && !errors.Is(ours, ErrCorrupt) {
 		t.Fatalf("an error that is not ErrCorrupt: %v", ours)
 	}
+	if read := readAll(t, b, newPageSink(t)); (read == nil) != (ours == nil) || read != nil && !errors.Is(read, ErrCorrupt) {
+		t.Fatalf("the decoder says %v, the reader %v", ours, read)
+	}
 	if beyondLibrary(b) {
 		return
 	}
@@ -156,6 +159,11 @@ func TestDecoderReadsWhatTheLibraryReads(t *testing.T) {
 		if !bytes.Equal(s.raw, b[:ltx.HeaderSize]) {
 			t.Errorf("file %d: its header differs", i)
 		}
+		s = newPageSink(t)
+		if err := readAll(t, b, s); err != nil {
+			t.Errorf("file %d: the reader says %v", i, err)
+		}
+		s.check(hdr, order, pages)
 	}
 }
 

@@ -58,32 +58,13 @@ func short(err error, what string) error {
 // fill parses frames until c is full or the page block ends.
 func (f *file) fill(c *chunk) (more bool, err error) {
 	for !c.full(f.size) {
-		head, err := f.r.Peek(ltx.PageHeaderSize)
-		if err != nil {
-			return false, short(err, "pages")
-		}
-		if [ltx.PageHeaderSize]byte(head) == ([ltx.PageHeaderSize]byte{}) {
-			return false, nil // finish reads it
-		}
-		if head, err = f.r.Peek(frameHead); err != nil {
-			return false, short(err, "pages")
-		}
-		fr := frame{head: [frameHead]byte(head), pgno: binary.BigEndian.Uint32(head)}
-		flags, size := binary.BigEndian.Uint16(head[4:]), binary.BigEndian.Uint32(head[6:])
-		if err := f.inOrder(fr.pgno); err != nil {
+		fr, more, err := f.frame()
+		if err != nil || !more {
 			return false, err
-		}
-		switch {
-		case flags != ltx.PageHeaderFlagSize:
-			return false, fmt.Errorf("%w: page %d has flags %#x", ErrCorrupt, fr.pgno, flags)
-		case uint64(size) > uint64(lz4.CompressBlockBound(f.size)):
-			return false, fmt.Errorf("%w: page %d takes %d bytes", ErrCorrupt, fr.pgno, size)
 		}
 		if err := f.sink.Admit(fr.pgno); err != nil {
 			return false, err
 		}
-		_, _ = f.r.Discard(frameHead)
-		fr.size = int(size)
 		at := len(c.packed)
 		c.packed = c.packed[:at+fr.size]
 		if _, err := io.ReadFull(f.r, c.packed[at:]); err != nil {
@@ -92,6 +73,35 @@ func (f *file) fill(c *chunk) (more bool, err error) {
 		c.frames = append(c.frames, fr)
 	}
 	return true, nil
+}
+
+// frame reads a page's header, after which its block follows. more is false where
+// the page block ends, which finish reads.
+func (f *file) frame() (fr frame, more bool, err error) {
+	head, err := f.r.Peek(ltx.PageHeaderSize)
+	if err != nil {
+		return fr, false, short(err, "pages")
+	}
+	if [ltx.PageHeaderSize]byte(head) == ([ltx.PageHeaderSize]byte{}) {
+		return fr, false, nil
+	}
+	if head, err = f.r.Peek(frameHead); err != nil {
+		return fr, false, short(err, "pages")
+	}
+	fr = frame{head: [frameHead]byte(head), pgno: binary.BigEndian.Uint32(head)}
+	flags, size := binary.BigEndian.Uint16(head[4:]), binary.BigEndian.Uint32(head[6:])
+	if err := f.inOrder(fr.pgno); err != nil {
+		return fr, false, err
+	}
+	switch {
+	case flags != ltx.PageHeaderFlagSize:
+		return fr, false, fmt.Errorf("%w: page %d has flags %#x", ErrCorrupt, fr.pgno, flags)
+	case uint64(size) > uint64(lz4.CompressBlockBound(f.size)):
+		return fr, false, fmt.Errorf("%w: page %d takes %d bytes", ErrCorrupt, fr.pgno, size)
+	}
+	fr.size = int(size)
+	_, _ = f.r.Discard(frameHead)
+	return fr, true, nil
 }
 
 // inOrder takes the number of the file's next page.

@@ -1,6 +1,7 @@
 package ltxfile
 
 import (
+	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -47,28 +48,13 @@ func (f *file) finishIndex() error {
 	x := newIndex(f.header.Commit)
 	length := uint64(0)
 	for {
-		// Three varints and what lies behind the last of them; where the file
-		// is shorter than that, all that there is.
-		b, err := f.r.Peek(3 * binary.MaxVarintLen64)
-		if err != nil && err != io.EOF {
-			return fmt.Errorf("read page index: %w", err)
+		v, raw, err := peekTuple(f.r)
+		if err != nil {
+			return err
 		}
-		var v [3]uint64
-		used := 0
-		for i := range v {
-			n := 0
-			if v[i], n = binary.Uvarint(b[used:]); n < 0 {
-				return fmt.Errorf("%w: a number in its page index is too large", ErrCorrupt)
-			} else if n == 0 {
-				return short(io.EOF, "page index")
-			}
-			if used += n; v[0] == 0 {
-				break
-			}
-		}
-		f.hash.write(b[:used])
-		length += uint64(used)
-		_, _ = f.r.Discard(used)
+		f.hash.write(raw)
+		length += uint64(len(raw))
+		_, _ = f.r.Discard(len(raw))
 		if v[0] == 0 {
 			break
 		}
@@ -88,4 +74,28 @@ func (f *file) finishIndex() error {
 		return fmt.Errorf("%w: its page index is not that of its pages", ErrCorrupt)
 	}
 	return nil
+}
+
+// peekTuple returns the next three numbers of a page index, or the 0 that ends it,
+// and the bytes that they take.
+func peekTuple(r *bufio.Reader) (v [3]uint64, raw []byte, err error) {
+	// Three varints and what lies behind the last of them; where the file is
+	// shorter than that, all that there is.
+	b, err := r.Peek(3 * binary.MaxVarintLen64)
+	if err != nil && err != io.EOF {
+		return v, nil, fmt.Errorf("read page index: %w", err)
+	}
+	used := 0
+	for i := range v {
+		n := 0
+		if v[i], n = binary.Uvarint(b[used:]); n < 0 {
+			return v, nil, fmt.Errorf("%w: a number in its page index is too large", ErrCorrupt)
+		} else if n == 0 {
+			return v, nil, short(io.EOF, "page index")
+		}
+		if used += n; v[0] == 0 {
+			break
+		}
+	}
+	return v, b[:used], nil
 }

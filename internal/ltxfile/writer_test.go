@@ -218,7 +218,7 @@ func TestALargeIndexGoesToAFileWithoutAName(t *testing.T) {
 	dir := t.TempDir()
 	page := make([]byte, 512)
 	b, sum := block(t, page), SumPage(page)
-	const pages = 140_000
+	const pages = 180_000
 	var own bytes.Buffer
 	w := NewWriter(&own, dir)
 	if err := w.WriteHeader(plainHeader(512, pages, 1, 1)); err != nil {

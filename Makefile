@@ -99,12 +99,10 @@ test-nocgo: $(TOOLS)/versitygw
 	@echo 'tests without cgo'
 	CGO_ENABLED=0 $(GO) test $(PURE)
 
-# The shipper is under the detector through the tests of vfs. Its own tests cut
-# short and replace mapped files in use, and a fault in there ends the detector.
 # What brings SQLite in Go is left out: to compile that for the detector takes minutes.
 test-race: $(TOOLS)/versitygw
 	@echo 'tests under the race detector (it compiles SQLite once more: some minutes)'
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./cext/... ./vfs/... $(filter-out ./shipper/... ./cmd/walferry/... ./internal/sqlcheck/...,$(PURE))
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./cext/... ./vfs/... $(filter-out ./cmd/walferry/... ./internal/sqlcheck/...,$(PURE))
 
 # The extension and the libraries as users use them.
 test-system: build tools

@@ -72,8 +72,11 @@ func keyOf(o objstore.Object) string { return fmt.Sprintf("%d/%s", o.Level, o.Na
 
 // begin decides about a call. The lock is held on return.
 func (m *memStore) begin(ctx context.Context, op string, o objstore.Object) (fault, error) {
-	if m.wait != nil {
-		m.wait(ctx, op)
+	m.mu.Lock()
+	wait := m.wait
+	m.mu.Unlock()
+	if wait != nil {
+		wait(ctx, op)
 	}
 	m.mu.Lock()
 	m.calls[op]++
@@ -124,6 +127,13 @@ func (m *memStore) setFault(f func(op string, o objstore.Object, n int) fault) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fault = f
+}
+
+// setWait replaces what calls wait for.
+func (m *memStore) setWait(f func(ctx context.Context, op string)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.wait = f
 }
 
 // down makes every call fail; up ends it.

@@ -142,6 +142,16 @@ func (g *rig) write(value byte, pages ...uint32) {
 	g.db.write(set(value, pages...))
 }
 
+// pins counts the snapshots that were taken, pinned those that are open.
+func (g *rig) pins() int   { return g.locked(&g.db.pins) }
+func (g *rig) pinned() int { return g.locked(&g.db.open) }
+
+func (g *rig) locked(n *int) int {
+	g.db.mu.Lock()
+	defer g.db.mu.Unlock()
+	return *n
+}
+
 // batch is a batch that must end well.
 func (g *rig) batch(s *Shipper) {
 	g.t.Helper()

@@ -57,10 +57,10 @@ func TestInvariant18_WithoutCommitsThereIsNoRequestAndNoPin(t *testing.T) {
 		defer s.Close()
 		g.write(1, 1)
 		pass(time.Minute)
-		calls, pins := g.store.allCalls(), g.db.pins
+		calls, pins := g.store.allCalls(), g.pins()
 		pass(24 * time.Hour)
-		if g.store.allCalls() != calls || g.db.pins != pins {
-			t.Fatalf("%d requests and %d pins in a day without commits", g.store.allCalls()-calls, g.db.pins-pins)
+		if g.store.allCalls() != calls || g.pins() != pins {
+			t.Fatalf("%d requests and %d pins in a day without commits", g.store.allCalls()-calls, g.pins()-pins)
 		}
 		// Nor does a commit that leaves pages as the store has them ask for one.
 		g.write(1, 1)
@@ -248,12 +248,12 @@ func TestDrainTellsWhenItHasReadAndWhenItIsDone(t *testing.T) {
 		s := g.open()
 		defer s.Close()
 		pass(time.Millisecond)
-		g.store.wait = func(_ context.Context, op string) {
+		g.store.setWait(func(_ context.Context, op string) {
 			if op == "create" {
 				putting <- struct{}{}
 				<-release
 			}
-		}
+		})
 		g.write(1, 1)
 		d := s.Drain(time.Now().Add(10 * time.Second))
 		<-putting
@@ -261,7 +261,7 @@ func TestDrainTellsWhenItHasReadAndWhenItIsDone(t *testing.T) {
 		if !closed(d.Read()) || closed(d.Done()) {
 			t.Errorf("during the PUT: read %v, done %v", closed(d.Read()), closed(d.Done()))
 		}
-		if g.db.open != 0 {
+		if g.pinned() != 0 {
 			t.Error("a snapshot is open during the PUT")
 		}
 		close(release)
@@ -293,10 +293,10 @@ func TestADrainOfADatabaseThatAnotherProcessWritesEnds(t *testing.T) {
 		defer s.Close()
 		pass(5 * time.Second)
 		n := byte(0)
-		g.store.wait = func(_ context.Context, op string) {
+		g.store.setWait(func(_ context.Context, op string) {
 			n++
 			g.write(n, 1) // a commit while each object is put
-		}
+		})
 		g.write(100, 2)
 		before := g.objects()
 		d := s.Drain(time.Now().Add(10 * time.Second))
@@ -390,7 +390,7 @@ func TestALateDrainDoesNotTakeTheIntervalAway(t *testing.T) {
 		s.Drain(time.Now().Add(time.Hour))
 		synctest.Wait()
 		n := byte(0)
-		g.store.wait = func(context.Context, string) { n++; g.write(n, 1) }
+		g.store.setWait(func(context.Context, string) { n++; g.write(n, 1) })
 		g.store.up()
 		before := g.objects()
 		pass(40 * time.Second)
@@ -452,7 +452,9 @@ func TestSyncNamesTheCause(t *testing.T) {
 				s := g.open()
 				defer s.Close()
 				pass(5 * time.Second)
+				g.db.mu.Lock()
 				tt.break_(g)
+				g.db.mu.Unlock()
 				g.write(3, 3)
 				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 				defer cancel()
@@ -520,7 +522,7 @@ func TestSyncOutlivesANewEpoch(t *testing.T) {
 		clear(g.store.objects)
 		g.store.mu.Unlock()
 		release := make(chan struct{})
-		g.store.wait = func(context.Context, string) { <-release }
+		g.store.setWait(func(context.Context, string) { <-release })
 		s = g.open()
 		defer s.Close()
 		g.write(77, 1)
@@ -630,9 +632,9 @@ func TestABusyDatabaseIsTriedAgain(t *testing.T) {
 		g.db.pinErr = ErrBusy
 		g.db.mu.Unlock()
 		g.write(9, 1)
-		pins := g.db.pins
+		pins := g.pins()
 		pass(time.Minute)
-		if n := g.db.pins - pins; n < 50 || n > 120 {
+		if n := g.pins() - pins; n < 50 || n > 120 {
 			t.Errorf("%d pins in a minute", n)
 		}
 		g.db.mu.Lock()
@@ -649,12 +651,14 @@ func TestADatabaseThatIsNotInWALModeIsLeftAlone(t *testing.T) {
 		s := g.open()
 		defer s.Close()
 		pass(time.Second)
-		pins, puts := g.db.pins, g.store.count("create")
+		pins, puts := g.pins(), g.store.count("create")
 		pass(time.Hour)
-		if g.db.pins != pins || g.store.count("create") != puts {
-			t.Errorf("%d pins in an hour", g.db.pins-pins)
+		if g.pins() != pins || g.store.count("create") != puts {
+			t.Errorf("%d pins in an hour", g.pins()-pins)
 		}
+		g.db.mu.Lock()
 		g.db.notWAL = false
+		g.db.mu.Unlock()
 		g.write(1, 1)
 		pass(2 * time.Second)
 		g.replicated()

@@ -341,30 +341,30 @@ func (db *simDB) Pin(scan bool) (Snapshot, error) {
 	db.open++
 	db.lastScan = scan
 	db.pinned = len(db.commits) - 1
-	return &simSnapshot{db: db, n: db.pinned}, nil
+	return &simSnapshot{db: db, n: db.pinned, state: db.now(), stamped: db.stamped}, nil
 }
 
 type simSnapshot struct {
-	db *simDB
-	n  int
+	db      *simDB
+	n       int // commit
+	state   state
+	stamped int // commit at which the WAL began
 }
-
-func (s *simSnapshot) state() state { return s.db.commits[s.n].after }
 
 func (s *simSnapshot) PageSize() uint32 {
 	s.db.at("size")
 	switch {
-	case len(s.state()) == 0:
+	case len(s.state) == 0:
 		return 0
 	default:
 		return s.db.pageSize()
 	}
 }
 
-func (s *simSnapshot) Pages() uint32 { return uint32(len(s.state())) }
+func (s *simSnapshot) Pages() uint32 { return uint32(len(s.state)) }
 
 func (s *simSnapshot) Position() ([2]uint32, uint32) {
-	return [2]uint32{1, uint32(s.db.stamped)}, uint32(s.n - s.db.stamped)
+	return [2]uint32{1, uint32(s.stamped)}, uint32(s.n - s.stamped)
 }
 
 func (s *simSnapshot) Tail() (pages []uint32, smallest uint32, ok bool) {
@@ -379,7 +379,7 @@ func (s *simSnapshot) Tail() (pages []uint32, smallest uint32, ok bool) {
 		return nil, 0, false
 	}
 	if seen >= s.n {
-		return nil, uint32(len(s.state())), true
+		return nil, uint32(len(s.state)), true
 	}
 	return s.db.unmarked(seen, s.n, -1)
 }
@@ -394,7 +394,7 @@ func (s *simSnapshot) Read(pages []uint32, buf []byte) error {
 	for i, p := range pages {
 		s.db.reads++
 		size := s.db.pageSize()
-		copy(buf[i*int(size):], s.state().page(p, size))
+		copy(buf[i*int(size):], s.state.page(p, size))
 	}
 	return nil
 }

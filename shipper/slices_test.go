@@ -9,8 +9,11 @@ import (
 // A batch that is read in slices, with commits of all kinds between them, is one
 // committed state: that of its last slice.
 func TestSlicesAreOneState(t *testing.T) {
-	slices := 0
-	for seed := uint64(1); seed <= 60; seed++ {
+	slices, rounds := 0, uint64(60)
+	if underRace {
+		rounds = 8
+	}
+	for seed := uint64(1); seed <= rounds; seed++ {
 		inBubble(t, func(g *rig) {
 			r := newRand(seed)
 			db, err := newSimDB(filepath.Join(filepath.Dir(g.db.path), "big.db"), 300)

@@ -165,7 +165,8 @@ func (w *world) kill(where string) {
 	panic(killed{})
 }
 
-// protect has the Shipper killed at its next write to some page of the ledger.
+// protect has the Shipper killed at its next write to some page of the ledger,
+// under the race detector at its next read too.
 func (w *world) protect() {
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
@@ -191,7 +192,7 @@ func (w *world) protect() {
 	}
 	page := pages[w.r.IntN(len(pages))]
 	w.logf("protect a page at offset %d of its mapping", page%ledger.HeaderSize)
-	if _, _, e := unix.Syscall(unix.SYS_MPROTECT, page, 4096, unix.PROT_READ); e != 0 {
+	if _, _, e := unix.Syscall(unix.SYS_MPROTECT, page, 4096, killProt); e != 0 {
 		w.failf("mprotect: %v", e)
 	}
 }

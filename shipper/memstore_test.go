@@ -299,6 +299,15 @@ func (m *memStore) RemoveMark(ctx context.Context, mark objstore.Mark) error {
 	return m.end(f)
 }
 
+func (m *memStore) RemoveAll(ctx context.Context, objs []objstore.Object) error {
+	for _, o := range objs {
+		if err := m.Remove(ctx, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (m *memStore) AbortUpload(ctx context.Context, _ objstore.Object, id string) error {
 	f, err := m.begin(ctx, "abort", objstore.Object{})
 	defer m.mu.Unlock()

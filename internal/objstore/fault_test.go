@@ -26,7 +26,7 @@ func script(t *testing.T, a answers) (objstore.Store, func() []string) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		kind := r.Method
-		for _, word := range []string{"uploads", "partNumber", "uploadId", "list-type"} {
+		for _, word := range []string{"uploads", "partNumber", "uploadId", "list-type", "delete"} {
 			if r.URL.Query().Has(word) {
 				kind += " " + word
 				break
@@ -44,6 +44,8 @@ func script(t *testing.T, a answers) (objstore.Store, func() []string) {
 				fmt.Fprint(w, "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>")
 			case "POST uploadId":
 				fmt.Fprint(w, "<CompleteMultipartUploadResult><Bucket>bucket</Bucket></CompleteMultipartUploadResult>")
+			case "POST delete":
+				fmt.Fprint(w, "<DeleteResult></DeleteResult>")
 			case "DELETE", "DELETE uploadId":
 				w.WriteHeader(http.StatusNoContent)
 			}
@@ -201,5 +203,33 @@ func TestReplyThatEndsEarly(t *testing.T) {
 	defer rc.Close()
 	if b, err := io.ReadAll(rc); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("%q, %v", b, err)
+	}
+}
+
+func TestAnswersToARemovalOfMany(t *testing.T) {
+	objs := []objstore.Object{object(0, 1, 1), object(0, 2, 2), object(0, 3, 3), object(0, 4, 4), object(0, 5, 5)}
+	for name, c := range map[string]struct {
+		many, one string
+		class     string
+		asked     int
+	}{
+		"not known":       {"501 NotImplemented", "", "ok", 6},
+		"not allowed":     {"405 MethodNotAllowed", "", "ok", 6},
+		"invalid":         {"400 InvalidArgument", "", "ok", 6},
+		"no permission":   {"403 AccessDenied", "403 AccessDenied", "refused", 4},
+		"overloaded":      {"503 SlowDown", "", "open", 1},
+		"says nothing":    {"", "", "ok", 6}, // an answer that names no key
+		"one by one slow": {"501 NotImplemented", "503 SlowDown", "open", 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, asked := script(t, answers{"POST delete": c.many, "DELETE": c.one})
+			err := s.RemoveAll(t.Context(), objs)
+			if class(err) != c.class || len(asked()) != c.asked {
+				t.Errorf("%v after %v", err, asked())
+			}
+			if err != nil && strings.Contains(err.Error(), "SECRET-OF-MINE") {
+				t.Errorf("a credential in %v", err)
+			}
+		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -146,6 +147,33 @@ func (s *fileStore) remove(dir, name string, noun any) error {
 		return s.fail("remove", noun, err)
 	}
 	return nil
+}
+
+// RemoveAll is part of Store. A level's directory is synced once.
+func (s *fileStore) RemoveAll(ctx context.Context, objs []Object) error {
+	left := new(leftovers)
+	var levels []int
+	for _, o := range objs {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("remove %v: %w", o, err)
+		}
+		s.tell(0)
+		err := os.Remove(s.path(o))
+		switch {
+		case err == nil && !slices.Contains(levels, o.Level):
+			levels = append(levels, o.Level)
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			if left.add(s.fail("remove", o, err)) {
+				return left.err()
+			}
+		}
+	}
+	for _, level := range levels {
+		if err := syncDir(s.level(level)); err != nil {
+			left.add(s.fail("remove", fmt.Sprintf("objects of level %d", level), err))
+		}
+	}
+	return left.err()
 }
 
 // AbortUpload is part of Store. A directory has no uploads.

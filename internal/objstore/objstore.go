@@ -75,6 +75,11 @@ type Store interface {
 	// Remove deletes an object; one that does not exist is no error.
 	Remove(ctx context.Context, o Object) error
 
+	// RemoveAll deletes objects in their order, with as few requests as the
+	// store allows; those that do not exist are no error. It does what it
+	// can: an error names the first ones that are left.
+	RemoveAll(ctx context.Context, objs []Object) error
+
 	// Marks returns all marks in the order of their TXIDs and then their
 	// times. Names that are no mark's are passed over.
 	Marks(ctx context.Context) ([]Mark, error)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -240,6 +241,78 @@ func TestRemoveTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 		create(t, p, o, "again")
+	})
+}
+
+func TestRemoveAll(t *testing.T) {
+	each(t, func(t *testing.T, p place) {
+		var all []objstore.Object
+		for i := range ltx.TXID(40) {
+			o := object(int(i%3), i+1, i+2)
+			create(t, p, o, "x")
+			all = append(all, o)
+		}
+		keep := object(1, 100, 100)
+		create(t, p, keep, "x")
+		before := p.requests.Load()
+		gone := slices.Concat(all, []objstore.Object{object(0, 500, 500), object(5, 1, 1)}) // two are not there
+		for range 2 {
+			if err := p.RemoveAll(t.Context(), gone); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := p.requests.Load() - before; n > 2 && p.String()[:2] == "s3" {
+			t.Errorf("%d requests", n)
+		}
+		var left []objstore.Object
+		for level := range 3 {
+			l, err := p.List(t.Context(), level, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			left = append(left, l...)
+		}
+		if len(left) != 1 || left[0].Name() != keep.Name() {
+			t.Errorf("left: %v", left)
+		}
+		if err := p.RemoveAll(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
+		if err := p.RemoveAll(t.Context(), []objstore.Object{keep}); err != nil {
+			t.Error(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := p.RemoveAll(ctx, all); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled: %v", err)
+		}
+	})
+}
+
+func TestRemoveAllSaysWhatIsLeft(t *testing.T) {
+	each(t, func(t *testing.T, p place) {
+		var all []objstore.Object
+		for i := range ltx.TXID(3) {
+			all = append(all, object(0, i+1, i+1))
+			create(t, p, all[i], "x")
+		}
+		// What is a directory in the store's own file system cannot be removed as a file.
+		stuck := filepath.Join(p.levelDir(0), all[1].Name())
+		if err := errors.Join(os.Remove(stuck), os.MkdirAll(filepath.Join(stuck, "full"), 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		err := p.RemoveAll(t.Context(), all)
+		for _, o := range []objstore.Object{all[0], all[2]} {
+			if _, err := os.Stat(filepath.Join(p.levelDir(0), o.Name())); !os.IsNotExist(err) {
+				t.Errorf("%v is still there: %v", o, err)
+			}
+		}
+		if p.String()[:2] == "s3" {
+			return // to whom a directory is no object
+		}
+		if err == nil || !strings.Contains(err.Error(), all[1].String()) {
+			t.Errorf("error %v", err)
+		}
 	})
 }
 

@@ -116,6 +116,13 @@ func (s *memStore) RemoveMark(context.Context, objstore.Mark) error {
 	panic("restore writes nothing")
 }
 
+func (s *memStore) RemoveAll(ctx context.Context, objs []objstore.Object) error {
+	for _, o := range objs {
+		_ = s.Remove(ctx, o)
+	}
+	return nil
+}
+
 func (s *memStore) AbortUpload(context.Context, objstore.Object, string) error { return nil }
 func (s *memStore) Conditional(context.Context) (bool, error)                  { return true, nil }
 

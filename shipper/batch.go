@@ -94,7 +94,11 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 
 	s.noteUndone(h)
 	if o != nil {
-		if err := s.prepare(l, o); err != nil {
+		err := s.cfg.Sync()
+		if err == nil {
+			err = s.prepare(l, o)
+		}
+		if err != nil {
 			s.fail(StateFailing, err)
 			return s.retry.next(), nil
 		}

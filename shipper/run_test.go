@@ -466,6 +466,55 @@ func TestSyncNamesTheCause(t *testing.T) {
 	}
 }
 
+// What was read may be in the store only once it is safe from a power cut.
+func TestNothingIsPutBeforeItIsSafe(t *testing.T) {
+	inBubble(t, func(g *rig) {
+		var broken, calls atomic.Int64
+		s := g.open(func(c *Config) {
+			c.Sync = func() error {
+				calls.Add(1)
+				if g.pinned() != 0 {
+					t.Error("a snapshot is open while the WAL is synced")
+				}
+				if broken.Load() != 0 {
+					return errors.New("input/output error")
+				}
+				return nil
+			}
+		})
+		defer s.Close()
+		pass(5 * time.Second)
+		puts := g.store.count("create")
+		if n := calls.Load(); int(n) != puts {
+			t.Errorf("%d syncs for %d objects", n, puts)
+		}
+		broken.Store(1)
+		g.write(3, 3)
+		pass(time.Minute)
+		if n := g.store.count("create"); n != puts {
+			t.Errorf("%d objects were put that are not safe", n-puts)
+		}
+		if st := s.Status(); st.State != "failing" || !strings.Contains(st.Cause, "input/output") || st.LagMs == 0 {
+			t.Errorf("status %+v", st)
+		}
+		if n := calls.Load(); n < 4 {
+			t.Errorf("tried %d times in a minute", n)
+		}
+		broken.Store(0)
+		pass(time.Minute)
+		g.replicated()
+		if st := s.Status(); st.State != "shipping" || st.LastError != "" || g.store.count("create") != puts+1 {
+			t.Errorf("%d objects, status %+v", g.store.count("create")-puts, st)
+		}
+		before := calls.Load()
+		g.write(3, 3)
+		pass(time.Minute)
+		if calls.Load() != before {
+			t.Error("a batch that has nothing to put syncs")
+		}
+	})
+}
+
 func TestSyncEndsWithItsContext(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()

@@ -50,6 +50,10 @@ type Config struct {
 	// Takeover goes on with the history of a prefix that is not provably ours.
 	Takeover bool
 
+	// Sync is called when a batch was read, before it is put: it makes what was
+	// read safe from a power cut. While it fails nothing is put. May be nil.
+	Sync func() error
+
 	// Traffic counts what the store's client sends; may be nil.
 	Traffic *Traffic
 
@@ -135,6 +139,9 @@ func New(cfg Config) (*Shipper, error) {
 func newShipper(cfg Config) *Shipper {
 	if cfg.Log == nil {
 		cfg.Log = func(bool, string) {}
+	}
+	if cfg.Sync == nil {
+		cfg.Sync = func() error { return nil }
 	}
 	if cfg.Traffic == nil {
 		cfg.Traffic = new(Traffic)

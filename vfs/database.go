@@ -78,9 +78,13 @@ func (p *process) lookup(path string, o options) (db *database, why string, err 
 	if err != nil {
 		return nil, "", err
 	}
+	var syncFirst func() error
+	if o.syncFirst {
+		syncFirst = (&walSync{database: path}).sync
+	}
 	ship, err := shipper.New(shipper.Config{
 		Database: path, Store: store, Source: source(path),
-		Interval: o.interval, Takeover: o.takeover, Traffic: traffic,
+		Interval: o.interval, Takeover: o.takeover, Sync: syncFirst, Traffic: traffic,
 		Descriptors: ledger.Descriptors{Open: cext.OpenLockFD, Close: cext.CloseLockFD},
 		Log: func(isError bool, line string) {
 			level := cext.LogInfo

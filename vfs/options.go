@@ -22,6 +22,7 @@ type options struct {
 	keepWAL      bool // leave the journal mode alone
 	takeover     bool
 	require      bool
+	syncFirst    bool // fdatasync the WAL before what was read from it is put
 	makeDefault  bool
 	store        objstore.Options
 	logLevel     int
@@ -60,6 +61,7 @@ var allOptions = []option{
 	}},
 	{"takeover", "WALFERRY_TAKEOVER", func(o *options, v string) (err error) { o.takeover, err = boolean(v); return err }},
 	{"require", "WALFERRY_REQUIRE", func(o *options, v string) (err error) { o.require, err = boolean(v); return err }},
+	{"sync_before_ship", "WALFERRY_SYNC_BEFORE_SHIP", func(o *options, v string) (err error) { o.syncFirst, err = boolean(v); return err }},
 	{"default", "WALFERRY_DEFAULT", func(o *options, v string) (err error) { o.makeDefault, err = boolean(v); return err }},
 	{"endpoint", "", func(o *options, v string) error { o.store.Endpoint = v; return nil }},
 	{"region", "", func(o *options, v string) error { o.store.Region = v; return nil }},
@@ -181,6 +183,12 @@ func WithTakeover() Option { return func(o *options) { o.takeover = true } }
 
 // WithRequire makes an open fail unless the store answers and the prefix is ours.
 func WithRequire() Option { return func(o *options) { o.require = true } }
+
+// WithSyncBeforeShip makes commits safe from a power cut before they are put, by
+// an fdatasync of the WAL for each object, so that the store is never ahead of
+// what the machine comes back with. A database that is checkpointed with
+// synchronous=OFF can come back with less all the same.
+func WithSyncBeforeShip() Option { return func(o *options) { o.syncFirst = true } }
 
 // WithDefault registers walferry as the default VFS.
 func WithDefault() Option { return func(o *options) { o.makeDefault = true } }

@@ -21,6 +21,7 @@ func TestMalformedOptionsAreNamedWithTheirValue(t *testing.T) {
 		{"close_timeout=-1s", `option close_timeout="-1s": allowed is a duration such as 10s, or 0`},
 		{"wal=off", `option wal="off": allowed is auto, keep`},
 		{"takeover=maybe", `option takeover="maybe": allowed is 0 or 1`},
+		{"sync_before_ship=always", `option sync_before_ship="always": allowed is 0 or 1`},
 		{"require=2", `option require="2": allowed is 0 or 1`},
 		{"path_style=x", `option path_style="x": allowed is 0 or 1`},
 		{"log=loud", `option log="loud": allowed is off, error, info, debug`},

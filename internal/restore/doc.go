@@ -16,15 +16,16 @@ package restore
 import (
 	"errors"
 
+	"github.com/walferry/walferry/internal/history"
 	"github.com/walferry/walferry/internal/ltxfile"
 )
 
 // Errors of the plan.
 var (
 	// ErrNothing is returned when the store holds no LTX file at all.
-	ErrNothing = errors.New("no database")
+	ErrNothing = history.ErrNothing
 	// ErrGap is returned when files that later ones build on are missing.
-	ErrGap = errors.New("replica has a gap")
+	ErrGap = history.ErrGap
 )
 
 // Errors of the target.

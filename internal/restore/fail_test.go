@@ -16,7 +16,7 @@ import (
 )
 
 // fails restores and expects an error that says so, and an empty directory.
-func fails(t *testing.T, h *history, want error, says ...string) {
+func fails(t *testing.T, h *past, want error, says ...string) {
 	t.Helper()
 	dir := t.TempDir()
 	_, err := Restore(background, h.store, filepath.Join(dir, "out.db"), Options{})
@@ -33,7 +33,7 @@ func fails(t *testing.T, h *history, want error, says ...string) {
 	}
 }
 
-func threeSteps(t *testing.T) *history {
+func threeSteps(t *testing.T) *past {
 	h := newHistory(t, 4096)
 	h.next(900)
 	h.next(900, 5, 6, 7)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/walferry/walferry/internal/ltxfile"
 	"github.com/walferry/walferry/internal/objstore"
+	"github.com/walferry/walferry/internal/retry"
 )
 
 const (
@@ -154,10 +155,10 @@ func (f *fetcher) download(ctx context.Context, p *part) error {
 			if n == 0 && try > 0 {
 				return fmt.Errorf("%w: it ends at byte %d of %d", ErrCorrupt, p.off+int64(got), p.object.Size)
 			}
-		case permanent(err) || try == tries-1:
+		case retry.Permanent(err) || try == retry.Tries-1:
 			return &ltxfile.SourceError{Err: err}
 		}
-		if pause(ctx, try) != nil {
+		if retry.Pause(ctx, try) != nil {
 			return &ltxfile.SourceError{Err: ctx.Err()}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/superfly/ltx"
 
+	"github.com/walferry/walferry/internal/history"
 	"github.com/walferry/walferry/internal/ledger"
 	"github.com/walferry/walferry/internal/objstore"
 )
@@ -59,11 +60,11 @@ func Restore(ctx context.Context, store objstore.Store, out string, opts Options
 		return Result{}, fmt.Errorf("%w: it has %d characters, which is too long", objstore.ErrURL, n)
 	}
 	for n := 1; ; n++ {
-		all, err := list(ctx, store)
+		all, err := history.List(ctx, store)
 		if err != nil {
 			return Result{}, err
 		}
-		p, err := choose(all)
+		p, err := all.Plan(0)
 		if err != nil {
 			return Result{}, fmt.Errorf("%w at %s", err, store)
 		}
@@ -105,18 +106,13 @@ func superseded(ctx context.Context, store objstore.Store, o objstore.Object) bo
 }
 
 // without says what can be restored if an object is left out.
-func without(all []objstore.Object, bad objstore.Object) string {
-	var rest []objstore.Object
-	for _, o := range all {
-		if o != bad {
-			rest = append(rest, o)
-		}
-	}
-	p, err := choose(rest)
-	if err == nil {
-		return fmt.Sprintf("without it the database can be restored up to TXID %s", p.txid())
-	}
-	if _, ok := base(rest); ok {
+func without(all *history.History, bad objstore.Object) string {
+	rest := all.Without(bad)
+	p, err := rest.Plan(0)
+	switch {
+	case err == nil:
+		return fmt.Sprintf("without it the database can be restored up to TXID %s", p.TXID())
+	case len(rest.Points()) > 0:
 		return "without it the " + err.Error()
 	}
 	return "without it nothing can be restored"

@@ -10,12 +10,13 @@ import (
 
 	"github.com/superfly/ltx"
 
+	"github.com/walferry/walferry/internal/history"
 	"github.com/walferry/walferry/internal/ledger"
 )
 
 // restored restores a history into a new directory and holds the database and the
 // ledger against it.
-func restored(t *testing.T, h *history) Result {
+func restored(t *testing.T, h *past) Result {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out.db")
 	r, err := Restore(background, h.store, out, Options{})
@@ -29,7 +30,7 @@ func restored(t *testing.T, h *history) Result {
 	return r
 }
 
-func checkRestored(t *testing.T, h *history, out string) {
+func checkRestored(t *testing.T, h *past, out string) {
 	t.Helper()
 	got, err := os.ReadFile(out)
 	if err != nil {
@@ -69,13 +70,19 @@ func checkRestored(t *testing.T, h *history, out string) {
 	}
 }
 
-func checkHeader(t *testing.T, h *history, lh *ledger.Header, out string) {
+func checkHeader(t *testing.T, h *past, lh *ledger.Header, out string) {
 	t.Helper()
 	head, ok := h.store.objects[key{0, h.txid, h.txid}]
 	if !ok {
-		all, _ := list(background, h.store)
-		p, _ := choose(all)
-		head = h.store.objects[keyOf(p.head)]
+		all, err := history.List(background, h.store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := all.Plan(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head = h.store.objects[keyOf(p.Head)]
 	}
 	type fields struct {
 		txid     uint64

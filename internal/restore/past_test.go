@@ -11,8 +11,8 @@ import (
 	"github.com/walferry/walferry/internal/objstore"
 )
 
-// history is a database and how it came about.
-type history struct {
+// past is a database and how it came about.
+type past struct {
 	t        testing.TB
 	store    *memStore
 	pageSize uint32
@@ -22,8 +22,8 @@ type history struct {
 	changed  map[ltx.TXID][]uint32 // page numbers
 }
 
-func newHistory(t testing.TB, pageSize uint32) *history {
-	return &history{
+func newHistory(t testing.TB, pageSize uint32) *past {
+	return &past{
 		t: t, store: newMemStore(), pageSize: pageSize,
 		pages: map[uint32][]byte{}, changed: map[ltx.TXID][]uint32{},
 	}
@@ -37,7 +37,7 @@ func randomBytes(seed uint64, n int) []byte {
 }
 
 // page is content that differs by page and by transaction, half of it compressible.
-func (h *history) page(pgno uint32) []byte {
+func (h *past) page(pgno uint32) []byte {
 	b := randomBytes(uint64(pgno)<<20|uint64(h.txid), int(h.pageSize))
 	clear(b[len(b)/2:])
 	return b
@@ -45,7 +45,7 @@ func (h *history) page(pgno uint32) []byte {
 
 // step is a transaction that changes pages and leaves the database with a size. The
 // pages by which it grows are added.
-func (h *history) step(size uint32, changed ...uint32) {
+func (h *past) step(size uint32, changed ...uint32) {
 	h.txid++
 	for p := h.size + 1; p <= size; p++ {
 		if p != ltx.LockPgno(h.pageSize) && !slices.Contains(changed, p) {
@@ -66,7 +66,7 @@ func (h *history) step(size uint32, changed ...uint32) {
 }
 
 // put stores the file that takes the database from before min to now.
-func (h *history) put(level int, minTXID ltx.TXID) key {
+func (h *past) put(level int, minTXID ltx.TXID) key {
 	var numbers []uint32
 	if minTXID == 1 {
 		for p := range h.pages {
@@ -91,7 +91,7 @@ func (h *history) put(level int, minTXID ltx.TXID) key {
 }
 
 // next is a step and its level-0 file, or at the beginning its snapshot.
-func (h *history) next(size uint32, changed ...uint32) key {
+func (h *past) next(size uint32, changed ...uint32) key {
 	h.step(size, changed...)
 	if h.txid == 1 {
 		return h.put(objstore.SnapshotLevel, 1)
@@ -100,7 +100,7 @@ func (h *history) next(size uint32, changed ...uint32) key {
 }
 
 // bytes is the database file as it should be.
-func (h *history) bytes() []byte {
+func (h *past) bytes() []byte {
 	b := make([]byte, int64(h.size)*int64(h.pageSize))
 	for p, data := range h.pages {
 		copy(b[int64(p-1)*int64(h.pageSize):], data)

@@ -1,4 +1,5 @@
-package restore
+// Package retry makes requests to a store again whose failure may pass.
+package retry
 
 import (
 	"context"
@@ -10,35 +11,36 @@ import (
 )
 
 const (
-	// tries is how often a request is made before its error is believed:
+	// Tries is how often a request is made before its error is believed:
 	// with the waits between them some 6 s, which outlasts a connection that is
 	// reset, a store that says SlowDown, and most failovers.
-	tries = 6
+	Tries = 6
 
 	// firstWait doubles with each try.
 	firstWait = 200 * time.Millisecond
 )
 
-// permanent reports an error that another try does not mend.
-func permanent(err error) bool {
+// Permanent reports an error that another try does not mend.
+func Permanent(err error) bool {
 	return errors.Is(err, objstore.ErrNotExist) || errors.Is(err, objstore.ErrRefused) || errors.Is(err, objstore.ErrURL)
 }
 
-// retry calls f until it succeeds, its error is permanent, or it has failed too often.
-func retry(ctx context.Context, f func() error) error {
+// Do calls f until it succeeds, its error is permanent, it has failed too often or
+// ctx ends.
+func Do(ctx context.Context, f func() error) error {
 	for try := 0; ; try++ {
 		err := f()
-		if err == nil || permanent(err) || try == tries-1 {
+		if err == nil || Permanent(err) || try == Tries-1 {
 			return err
 		}
-		if pause(ctx, try) != nil {
+		if Pause(ctx, try) != nil {
 			return err
 		}
 	}
 }
 
-// pause waits before the try that follows one, with jitter.
-func pause(ctx context.Context, try int) error {
+// Pause waits before the try that follows one, counted from 0, with jitter.
+func Pause(ctx context.Context, try int) error {
 	wait := firstWait << try
 	t := time.NewTimer(wait/2 + rand.N(wait/2))
 	defer t.Stop()

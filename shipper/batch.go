@@ -67,11 +67,9 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 	}
 	window := atomic.LoadUint64(&h.Window)
 	atomic.StoreUint64(&h.Window, window+1)
-	// The value before the pin: what is counted later is of a later state.
-	all := atomic.LoadUint64(&h.All)
 	l.TakeDirty(nil, nil)
 
-	o, every, err := s.read(l)
+	o, err := s.read(l)
 	defer s.body.Reset()
 	defer s.sums.Reset()
 	s.copies.reset()
@@ -87,6 +85,8 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 	case errors.Is(err, errPageSize):
 		s.fail(StatePageSize, err)
 		return 0, nil
+	case s.ctx.Err() != nil:
+		return 0, s.ctx.Err()
 	default:
 		s.fail(StateFailing, err)
 		return s.retry.next(), nil
@@ -115,8 +115,8 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 	} else if d != nil {
 		d.haveRead()
 	}
-	if every {
-		atomic.StoreUint64(&h.AllDone, all)
+	if s.looked.all != atomic.LoadUint64(&h.AllDone) {
+		atomic.StoreUint64(&h.AllDone, s.looked.all)
 		atomic.StoreUint64(&h.ComparedEpoch, atomic.LoadUint64(&h.Epoch))
 	}
 	l.ClearInflight()
@@ -135,6 +135,16 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 }
 
 var errPageSize = errors.New("page size changed")
+
+// looked tells what a look at every page accounts for.
+type looked struct {
+	all uint64 // value of the ledger's All before it began
+
+	// Where the WAL ended then: as long as it does, nothing that is not marked
+	// has been committed since.
+	salt  [2]uint32
+	frame uint32
+}
 
 // pinned is what is known of a committed state that a batch reads.
 type pinned struct {
@@ -176,54 +186,81 @@ func (s *Shipper) look(l *ledger.Ledger, snap Snapshot) (at pinned, err error) {
 		l.SetInflight(p)
 	}
 	// Looked at again, and not taken, now that the snapshot is pinned.
-	at.every = !ok || allPending(h) || h.TXID == 0
+	here := at.salt == s.looked.salt && at.frame == s.looked.frame
+	at.every = !ok && !here || atomic.LoadUint64(&h.All) != s.looked.all
 	at.floor = min(at.pages, at.smallest, h.MinInflight, atomic.LoadUint32(&h.MinPages))
 	// TXID 1 is a snapshot and lies at level 9 only, where Litestream's own
 	// replication does not look for the position to go on from. So a second
 	// object, at level 0, always follows it.
-	if at.resized = h.DBPages != at.pages || h.TXID == 1; at.resized {
+	if at.resized = h.TXID != 0 && (h.DBPages != at.pages || h.TXID == 1); at.resized {
 		at.floor = min(at.floor, h.DBPages)
 		l.SetInflight(1)
 	}
 	return at, nil
 }
 
-func allPending(h *ledger.Header) bool {
-	return atomic.LoadUint64(&h.All) != atomic.LoadUint64(&h.AllDone)
-}
-
 // read encodes what the store lacks of one committed state. Without an object
-// there is nothing to send. every tells that all pages were looked at.
+// there is nothing to send.
 //
-// A batch copies its pages in short slices and encodes them when nothing is
-// pinned any more. A look at every page encodes as it reads, under one pin.
-func (s *Shipper) read(l *ledger.Ledger) (o *object, every bool, err error) {
+// It reads in short slices and encodes when nothing is pinned any more. Where that
+// does not come to an end, because who does not mark commits again and again, it
+// takes one pin, for as long as reading and encoding everything takes.
+func (s *Shipper) read(l *ledger.Ledger) (o *object, err error) {
 	h := l.Header()
-	if !allPending(h) && h.TXID != 0 {
-		at, err := s.collect(l)
-		if err == nil {
-			list := s.copies.list(at.pages)
-			if err := s.copies.pages.Flush(); err != nil {
-				return nil, false, err
+	s.looked = looked{all: atomic.LoadUint64(&h.AllDone)}
+	for range maxScans {
+		s.copies.reset()
+		s.body.Reset()
+		s.sums.Reset()
+		if h.TXID == 0 {
+			o, err = s.readFirst(l)
+		} else {
+			if err = s.scanIfAll(l); err == nil {
+				o, err = s.readCandidates(l)
 			}
-			o, err = s.encode(l, at, copiedPages(list), s.copies.reader(list))
 		}
 		if !errors.Is(err, errEverything) {
-			return o, false, err
+			return o, err
 		}
-		s.copies.reset()
 	}
+	s.copies.reset()
+	s.body.Reset()
+	s.sums.Reset()
+	s.looked.all = atomic.LoadUint64(&h.All)
 	snap, err := s.cfg.Source.Pin(true)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	defer snap.Close()
 	at, err := s.look(l, snap)
-	if err != nil || at.pages == 0 {
-		return nil, at.pages == 0, err
+	if err == nil && at.pages > 0 {
+		at.every = true
+		o, err = s.encode(l, at, l.Candidates(at.pages, at.floor, true), snap.Read)
 	}
-	o, err = s.encode(l, at, l.Candidates(at.pages, at.floor, at.every), snap.Read)
-	return o, at.every, err
+	return o, err
+}
+
+// maxScans is how often a look at every page is begun again.
+const maxScans = 3
+
+func (s *Shipper) scanIfAll(l *ledger.Ledger) error {
+	if h := l.Header(); atomic.LoadUint64(&h.All) == s.looked.all {
+		return nil
+	}
+	return s.scan(l)
+}
+
+// readCandidates reads what is marked, and compares and encodes it.
+func (s *Shipper) readCandidates(l *ledger.Ledger) (*object, error) {
+	at, err := s.collect(l)
+	if err != nil || at.pages == 0 {
+		return nil, err
+	}
+	list := s.copies.list(at.pages)
+	if err := s.copies.pages.Flush(); err != nil {
+		return nil, err
+	}
+	return s.encode(l, at, copiedPages(list), s.copies.reader(list))
 }
 
 // encode writes the LTX file of the candidates that differ to s.body, and page

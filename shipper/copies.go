@@ -37,37 +37,12 @@ var errEverything = errors.New("every page is a candidate")
 type copies struct {
 	pages spool.Spool
 	at    []copied
-	done  []uint64 // bitmap: read, and not marked since
+	done  pageSet // read, and not marked since
 	size  int
 }
 
 // copied tells which slot of the spool holds a page; a later slot is newer.
 type copied struct{ pgno, slot uint32 }
-
-func (c *copies) has(p uint32) bool {
-	w := int(p / 64)
-	return w < len(c.done) && c.done[w]&(1<<(p%64)) != 0
-}
-
-func (c *copies) set(p uint32) {
-	w := int(p / 64)
-	if w >= len(c.done) {
-		c.done = append(c.done, make([]uint64, w+1-len(c.done))...)
-	}
-	c.done[w] |= 1 << (p % 64)
-}
-
-func (c *copies) forget(p uint32) {
-	if w := int(p / 64); w < len(c.done) {
-		c.done[w] &^= 1 << (p % 64)
-	}
-}
-
-func (c *copies) forgetAbove(n uint32) {
-	for p := n + 1; int(p/64) < len(c.done); p++ {
-		c.forget(p)
-	}
-}
 
 func (c *copies) reset() {
 	c.pages.Reset()
@@ -83,7 +58,7 @@ func (s *Shipper) collect(l *ledger.Ledger) (pinned, error) {
 	c := &s.copies
 	for n := 0; ; n++ {
 		if n > 0 {
-			l.TakeDirty(c.forget, c.forgetAbove)
+			l.TakeDirty(c.done.forget, c.done.forgetAbove)
 		}
 		at, whole, err := s.copySlice(l, n >= maxSlices)
 		if err != nil || whole {
@@ -111,9 +86,9 @@ func (s *Shipper) copySlice(l *ledger.Ledger, last bool) (at pinned, whole bool,
 	c, h := &s.copies, l.Header()
 	c.size = int(at.pageSize)
 	for _, p := range at.tail {
-		c.forget(p)
+		c.done.forget(p)
 	}
-	c.forgetAbove(min(at.smallest, atomic.LoadUint32(&h.MinPages)))
+	c.done.forgetAbove(min(at.smallest, atomic.LoadUint32(&h.MinPages)))
 
 	lock := ledger.LockPage(at.pageSize)
 	batch, buf := make([]uint32, 0, chunkPages), s.buffer(at.pageSize)
@@ -127,14 +102,14 @@ func (s *Shipper) copySlice(l *ledger.Ledger, last bool) (at pinned, whole bool,
 		}
 		for _, p := range batch {
 			c.at = append(c.at, copied{p, uint32(len(c.at))})
-			c.set(p)
+			c.done.set(p)
 		}
 		batch = batch[:0]
 		_, err := c.pages.Write(b)
 		return err
 	}
 	for p := range l.Candidates(at.pages, at.floor, false) {
-		if p == lock || c.has(p) && !l.Dirty(p) {
+		if p == lock || c.done.has(p) && !l.Dirty(p) {
 			continue
 		}
 		if batch = append(batch, p); len(batch) < cap(batch) {

@@ -105,6 +105,7 @@ type Shipper struct {
 	xorKnown  bool
 	state     State
 	cause     string
+	looked    looked      // of the batch under way
 	body      spool.Spool // the batch under way
 	sums      spool.Spool
 	copies    copies

@@ -98,10 +98,7 @@ static const char *not_wal(struct wf_db *db, const char *path) {
   return "it is switched by the first commit after which nobody else is at it";
 }
 
-/* Pins the newest committed state. A scan may be long and gives way only to
-** who wants the database for himself. Returns WF_BUSY where it is to be tried
-** again, WF_NOTWAL where there is no WAL to read, WF_FAILED with a text. */
-int wf_reader_open(const char *path, int scan, struct wf_reader **out, char **err) {
+static int open_reader(const char *path, int scan, struct wf_reader **out, char **err, int *rollback) {
   if (!wf_reader_enter()) return WF_BUSY;
   struct wf_reader *r = calloc(1, sizeof *r);
   int result = WF_FAILED;
@@ -131,6 +128,7 @@ int wf_reader_open(const char *path, int scan, struct wf_reader **out, char **er
     say(err, "cannot read the database", r->conn);
   } else if (!r->f->index) {
     result = WF_NOTWAL;
+    *rollback = wf_is_rollback(r->f); /* and not an empty file, whose pages the application may still choose */
     if (err) *err = sqlite3_mprintf("%s", not_wal(r->db, path));
   } else if (r->f->snap_mark < 0) {
     result = WF_BUSY;
@@ -145,6 +143,32 @@ int wf_reader_open(const char *path, int scan, struct wf_reader **out, char **er
   }
   wf_reader_close(r);
   return result;
+}
+
+/* The commit after which nobody else was at the database switches it to WAL mode
+** (try_wal in shim.c). If that commit met a reader of ours, it is up to us. */
+static int switched(const char *path) {
+  struct wf_db *db = wf_db_get(path);
+  int may = db && atomic_load(&db->auto_wal) && !atomic_load(&db->explicit_mode);
+  wf_db_put(db);
+  return may && wf_set_journal_mode(path, "wal");
+}
+
+/* Pins the newest committed state. A scan may be long and gives way only to
+** who wants the database for himself. Returns WF_BUSY where it is to be tried
+** again, WF_NOTWAL where there is no WAL to read, WF_FAILED with a text. */
+int wf_reader_open(const char *path, int scan, struct wf_reader **out, char **err) {
+  char *why = 0;
+  int rollback = 0;
+  int rc = open_reader(path, scan, out, &why, &rollback);
+  if (rollback && switched(path)) {
+    sqlite3_free(why);
+    why = 0;
+    rc = open_reader(path, scan, out, &why, &rollback);
+  }
+  if (err) *err = why;
+  else sqlite3_free(why);
+  return rc;
 }
 
 /* Bytes of a page; 0 for an empty database. */

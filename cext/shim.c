@@ -130,7 +130,8 @@ static int wf_lock(sqlite3_file *p, int level) {
   return rc;
 }
 
-static int is_rollback_database(struct wf_file *f) {
+/* Whether the file holds a database that is not in WAL mode. */
+int wf_is_rollback(struct wf_file *f) {
   unsigned char head[100];
   return CALL(f)->xRead(REAL(f), head, sizeof head, 0) == SQLITE_OK &&
          memcmp(head, "SQLite format 3", 16) == 0 && head[18] == 1 && head[19] == 1;
@@ -139,7 +140,7 @@ static int is_rollback_database(struct wf_file *f) {
 /* The application has just let go of a database that is not in WAL mode. */
 static void try_wal(struct wf_file *f) {
   if (!f->db || !atomic_load(&f->db->auto_wal) || f->reader || f->index || atomic_load(&f->db->explicit_mode) ||
-      atomic_load(&wf.forked) || !is_rollback_database(f)) {
+      atomic_load(&wf.forked) || !wf_is_rollback(f)) {
     return;
   }
   if (wf_set_journal_mode(f->path, "wal")) wf_mark_all(f);

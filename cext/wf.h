@@ -112,6 +112,7 @@ extern struct wf_globals wf;
 struct wf_file *wf_file_of(sqlite3_file *file);
 int wf_register(int make_default, char **err);
 int wf_give_way(struct wf_file *f, uint32_t bit);
+int wf_is_rollback(struct wf_file *f);
 
 /* mark.c */
 void wf_catch_up(struct wf_file *f);

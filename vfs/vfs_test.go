@@ -277,3 +277,19 @@ func captureStderr(t *testing.T, f func()) string {
 	}
 	return string(b)
 }
+
+// A commit that meets a reader of ours cannot switch the database; then the reader
+// does, or nothing would ship until the next commit.
+func TestABatchSwitchesADatabaseThatItsReaderKeptFromIt(t *testing.T) {
+	for range 40 {
+		p := newPlace(t, "&interval=10ms")
+		c := p.open()
+		c.exec("CREATE TABLE t(a)")
+		c.sync()                         // which fails where the database is not in WAL mode
+		c.text("SELECT count(*) FROM t") // a connection learns of the switch with its next read
+		if mode := c.text("PRAGMA journal_mode"); mode != "wal" {
+			t.Fatalf("journal_mode is %s", mode)
+		}
+		c.close()
+	}
+}

@@ -11,9 +11,12 @@ import (
 
 // Points returns the TXIDs that Plan leads to, in ascending order.
 func (h *History) Points() []ltx.TXID {
-	ways := findPaths(h.Objects(), download)
-	points := make([]ltx.TXID, len(ways.stops))
-	for i, s := range ways.stops {
+	return findPaths(h.Objects(), download).points()
+}
+
+func (p paths) points() []ltx.TXID {
+	points := make([]ltx.TXID, len(p.stops))
+	for i, s := range p.stops {
 		points[i] = s.txid
 	}
 	return points

@@ -58,7 +58,7 @@ var errHelped = errors.New("help was printed")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends what the first could not
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 

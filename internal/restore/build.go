@@ -19,8 +19,9 @@ const startWriting = 32 << 20
 // builder applies files to a database and its ledger, which nobody else knows
 // of yet. It is the ltxfile.Sink.
 type builder struct {
-	db     *os.File
-	ledger *ledger.Ledger
+	db      *os.File
+	ledger  *ledger.Ledger
+	lasting bool // what is built must be on disk in the end
 
 	pageSize uint32
 	pages    uint32 // of the database after the last file
@@ -82,7 +83,7 @@ func (b *builder) Put(first uint32, pages []byte) error {
 	if _, err := b.db.WriteAt(pages, int64(first-1)*int64(b.pageSize)); err != nil {
 		return fmt.Errorf("write database: %w", err)
 	}
-	if b.unstarted += len(pages); b.unstarted >= startWriting {
+	if b.unstarted += len(pages); b.lasting && b.unstarted >= startWriting {
 		b.unstarted = 0
 		_ = unix.SyncFileRange(int(b.db.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 	}
@@ -111,11 +112,14 @@ func (b *builder) end() error {
 	return nil
 }
 
-// close ends the work on the database: what lies beyond its size goes, and what
+// finish ends the work on the database: what lies beyond its size goes, and what
 // remains is on disk.
 func (b *builder) finish() error {
 	if err := b.db.Truncate(int64(b.pages) * int64(b.pageSize)); err != nil {
 		return fmt.Errorf("write database: %w", err)
+	}
+	if !b.lasting {
+		return nil
 	}
 	if err := b.db.Sync(); err != nil {
 		return fmt.Errorf("sync database: %w", err)

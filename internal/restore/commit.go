@@ -11,9 +11,9 @@ import (
 )
 
 // commit gives the temporary files, which are complete and on disk, the
-// target's name. A crash between any two steps leaves the old database, none, or the new
+// target's name, the ledger unless it is of the past. A crash between any two steps leaves the old database, none, or the new
 // one without a ledger: never a database beside the WAL or the ledger of another.
-func (t *target) commit() error {
+func (t *target) commit(past bool) error {
 	tmp := t.db.Name()
 	if t.force {
 		unlock, err := t.claim()
@@ -31,6 +31,12 @@ func (t *target) commit() error {
 		}
 	} else if err := t.vacant(); err != nil {
 		return err
+	}
+	if past {
+		if err := t.rename(tmp, t.path); err != nil {
+			return fmt.Errorf("rename database: %w", err)
+		}
+		return t.syncDir() // discard removes the ledger
 	}
 	before := ledger.StampOf(tmp)
 	settled := settle(before.MtimeNs)

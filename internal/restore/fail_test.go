@@ -12,11 +12,12 @@ import (
 
 	"github.com/superfly/ltx"
 
+	"github.com/walferry/walferry/internal/history"
 	"github.com/walferry/walferry/internal/objstore"
 )
 
 // fails restores and expects an error that says so, and an empty directory.
-func fails(t *testing.T, h *past, want error, says ...string) {
+func fails(t *testing.T, h *story, want error, says ...string) {
 	t.Helper()
 	dir := t.TempDir()
 	_, err := Restore(background, h.store, filepath.Join(dir, "out.db"), Options{})
@@ -33,8 +34,8 @@ func fails(t *testing.T, h *past, want error, says ...string) {
 	}
 }
 
-func threeSteps(t *testing.T) *past {
-	h := newHistory(t, 4096)
+func threeSteps(t *testing.T) *story {
+	h := newStory(t, 4096)
 	h.next(900)
 	h.next(900, 5, 6, 7)
 	h.next(905, 1)
@@ -83,7 +84,7 @@ func TestABadObjectIsNamed(t *testing.T) {
 
 func TestAFileThatDoesNotGoOnFromTheOneBefore(t *testing.T) {
 	t.Run("another page size", func(t *testing.T) {
-		h, o := threeSteps(t), newHistory(t, 8192)
+		h, o := threeSteps(t), newStory(t, 8192)
 		o.next(4)
 		h.store.objects[key{0, 2, 2}] = o.store.objects[o.next(4, 2)]
 		fails(t, h, ErrCorrupt, "8192", "4096", "0000000000000002-")
@@ -105,10 +106,10 @@ func TestAFileThatDoesNotGoOnFromTheOneBefore(t *testing.T) {
 }
 
 func TestAnEmptyStoreAndAGap(t *testing.T) {
-	fails(t, newHistory(t, 512), ErrNothing, "no database at mem://test")
+	fails(t, newStory(t, 512), history.ErrNothing, "no database at mem://test")
 	h := threeSteps(t)
 	delete(h.store.objects, key{0, 2, 2})
-	fails(t, h, ErrGap, "0000000000000002", "mem://test")
+	fails(t, h, history.ErrGap, "0000000000000002", "mem://test")
 }
 
 func TestAMissingObjectIsNamed(t *testing.T) {
@@ -142,7 +143,7 @@ func TestCompactionMeanwhileIsFollowed(t *testing.T) {
 
 func TestTransientErrorsAreRetriedFromWhereTheyWere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHistory(t, 4096)
+		h := newStory(t, 4096)
 		h.next(3000) // more than two parts
 		h.next(3000, 5)
 		h.store.cut = func(nth int) (int64, bool) { return 700_000, nth%3 != 0 }
@@ -172,7 +173,7 @@ func TestErrorsThatLastEndTheRestore(t *testing.T) {
 }
 
 func TestCancellationLeavesNothing(t *testing.T) {
-	h := newHistory(t, 4096)
+	h := newStory(t, 4096)
 	h.next(3000)
 	for range 20 {
 		h.next(3000, 1, 2, 3)

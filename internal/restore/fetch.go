@@ -93,7 +93,7 @@ func (f *fetcher) run(ctx context.Context, spans iter.Seq[span]) {
 			return
 		}
 		f.wg.Go(func() {
-			p.err = f.download(ctx, p)
+			p.err = download(ctx, f.store, s, p.buf)
 			close(p.done)
 		})
 	}
@@ -138,22 +138,22 @@ func (f *fetcher) release(p *part) {
 	p.buf = nil
 }
 
-// download fills a part, going on where a try that failed left off.
-func (f *fetcher) download(ctx context.Context, p *part) error {
+// download fills buf with a span, going on where a try that failed left off.
+func download(ctx context.Context, store objstore.Store, s span, buf []byte) error {
 	got := 0
 	for try := 0; ; try++ {
-		n, err := f.try(ctx, p.object, p.off+int64(got), p.buf[got:])
+		n, err := read(ctx, store, s.object, s.off+int64(got), buf[got:])
 		if n > 0 {
 			got, try = got+n, 0
 		}
 		switch {
-		case got == len(p.buf):
+		case got == len(buf):
 			return nil
 		case err == io.EOF || err == io.ErrUnexpectedEOF:
 			// A connection that was cut looks like an object that ends
 			// early; only the latter gives nothing when asked again.
 			if n == 0 && try > 0 {
-				return fmt.Errorf("%w: it ends at byte %d of %d", ErrCorrupt, p.off+int64(got), p.object.Size)
+				return fmt.Errorf("%w: it ends at byte %d of %d", ErrCorrupt, s.off+int64(got), s.object.Size)
 			}
 		case retry.Permanent(err) || try == retry.Tries-1:
 			return &ltxfile.SourceError{Err: err}
@@ -164,10 +164,10 @@ func (f *fetcher) download(ctx context.Context, p *part) error {
 	}
 }
 
-func (f *fetcher) try(ctx context.Context, o objstore.Object, off int64, buf []byte) (int, error) {
+func read(ctx context.Context, store objstore.Store, o objstore.Object, off int64, buf []byte) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, stall)
 	defer cancel()
-	r, err := f.store.Open(ctx, o, off, int64(len(buf)))
+	r, err := store.Open(ctx, o, off, int64(len(buf)))
 	if err != nil {
 		return 0, err
 	}
@@ -179,10 +179,21 @@ func (f *fetcher) try(ctx context.Context, o objstore.Object, off int64, buf []b
 func whole(objects []objstore.Object) iter.Seq[span] {
 	return func(yield func(span) bool) {
 		for _, o := range objects {
-			for off := int64(0); off < o.Size; off += partSize {
-				if !yield(span{o, off, int(min(partSize, o.Size-off))}) {
+			for s := range stretch(o, 0, o.Size) {
+				if !yield(s) {
 					return
 				}
+			}
+		}
+	}
+}
+
+// stretch are the spans of n bytes of an object.
+func stretch(o objstore.Object, off, n int64) iter.Seq[span] {
+	return func(yield func(span) bool) {
+		for ; n > 0; off, n = off+partSize, n-partSize {
+			if !yield(span{o, off, int(min(partSize, n))}) {
+				return
 			}
 		}
 	}

@@ -26,7 +26,7 @@ func TestAHostileFileAllocatesLittle(t *testing.T) {
 		b := append(slices.Clone(head), rest...)
 		tg, err := newTarget(t.TempDir()+"/out.db", false)
 		if err == nil {
-			err = tg.create()
+			_, err = tg.create()
 		}
 		if err != nil {
 			t.Fatal(err)

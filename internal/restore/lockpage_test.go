@@ -17,7 +17,7 @@ import (
 // hole in the file.
 func TestTheLockPageIsLeftOut(t *testing.T) {
 	const lock = 16385
-	h := newHistory(t, 65536)
+	h := newStory(t, 65536)
 	h.txid = 1
 	for p := uint32(lock - 1); p <= lock+2; p++ {
 		h.pages[p] = h.page(p)
@@ -31,7 +31,7 @@ func TestTheLockPageIsLeftOut(t *testing.T) {
 	apply := func(t *testing.T, pages uint32, file []byte) (*builder, error) {
 		tg, err := newTarget(filepath.Join(t.TempDir(), "out.db"), false)
 		if err == nil {
-			err = tg.create()
+			_, err = tg.create()
 		}
 		if err != nil {
 			t.Fatal(err)

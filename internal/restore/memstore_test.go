@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/superfly/ltx"
 
@@ -26,6 +27,7 @@ type memStore struct {
 	sums    map[key]uint64
 	marks   []objstore.Mark
 	opens   int
+	served  atomic.Int64 // bytes
 
 	// open, if set, decides about each read before it is made.
 	open func(o objstore.Object, off int64, nth int) error
@@ -79,7 +81,19 @@ func (s *memStore) Open(ctx context.Context, o objstore.Object, off, n int64) (i
 			return io.NopCloser(io.MultiReader(bytes.NewReader(b[:min(n, int64(len(b)))]), brokenReader{})), nil
 		}
 	}
-	return io.NopCloser(bytes.NewReader(b)), ctx.Err()
+	return io.NopCloser(&servedReader{bytes.NewReader(b), &s.served}), ctx.Err()
+}
+
+// servedReader counts what is read.
+type servedReader struct {
+	r io.Reader
+	n *atomic.Int64
+}
+
+func (r *servedReader) Read(b []byte) (int, error) {
+	n, err := r.r.Read(b)
+	r.n.Add(int64(n))
+	return n, err
 }
 
 type brokenReader struct{}

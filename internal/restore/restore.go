@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/superfly/ltx"
@@ -15,8 +16,21 @@ import (
 
 // Options of a Restore; the zero value is usable.
 type Options struct {
+	// Target is the point to go back to. Zero: the newest state.
+	Target history.Target
+
 	// Force replaces an existing target and what belongs to it.
 	Force bool
+
+	// Delta goes on from the database that is there, as far as its ledger tells
+	// that its pages are the replica's, and downloads the others. It replaces as Force
+	// does. Where it is not possible or not worth it everything is downloaded, and
+	// Result.Whole says why.
+	Delta bool
+
+	// Check, if not nil, is given the complete database before it takes the target's
+	// name, and returns what is wrong with it.
+	Check func(ctx context.Context, path string) (problems []string, err error)
 
 	// Progress is told how many bytes of how many were downloaded and
 	// applied. Called from one goroutine at a time; after a new start, from 0 again.
@@ -25,13 +39,31 @@ type Options struct {
 
 // Result describes a restored database.
 type Result struct {
-	TXID     ltx.TXID
-	Pages    uint32
-	PageSize uint32        // bytes
-	Objects  int           // files that were applied
-	Bytes    int64         // that were downloaded of them
-	Time     time.Time     // of the newest transaction's object
-	Duration time.Duration // of it all
+	TXID         ltx.TXID
+	Newest       ltx.TXID // that the replica holds
+	Pages        uint32
+	PageSize     uint32 // bytes
+	Plan         history.Plan
+	PlanRequests int           // that the plan takes
+	Bytes        int64         // that were downloaded, of the plan's files or about them
+	Requests     int64         // to the store
+	Time         time.Time     // of the newest transaction's object
+	Duration     time.Duration // of it all
+
+	// Past tells that the replica holds newer transactions. The database then has no
+	// ledger: it is not the one whose future they are, so nothing of it may ship there.
+	Past bool
+
+	// Compared tells that an object carried the checksum of the database, and it
+	// is that of this one.
+	Compared bool
+
+	// Delta tells that pages of the old database were kept, so many.
+	Delta bool
+	Kept  uint32
+
+	// Whole says why a Delta was none.
+	Whole string
 }
 
 // Size is the database's, in bytes.
@@ -41,53 +73,91 @@ func (r Result) Size() int64 { return int64(r.Pages) * int64(r.PageSize) }
 // object of the plan while it was under way.
 const plans = 3
 
-// Restore writes the newest state of the database that a store holds to out, with
-// a ledger beside it, so that it goes on from there without a comparison.
+// Restore writes the state that a database had at a point of the history that a store holds to out.
+// With the newest state comes a ledger, so that it goes on from there without a comparison.
 // On an error, and when ctx ends, the target and its directory are as they were.
 //
-// The error wraps one of this package's or of objstore's, and names the object at
-// which it failed.
+// The error wraps one of this package's, of history's or of objstore's, and names the
+// object at which it failed.
+//
+// It is not for a process that has out open with SQLite: to look whether others have
+// drops the locks of this one.
 func Restore(ctx context.Context, store objstore.Store, out string, opts Options) (Result, error) {
-	start := time.Now()
-	t, err := newTarget(out, opts.Force)
+	t, err := newTarget(out, opts.Force || opts.Delta)
 	if err != nil {
 		return Result{}, err
-	}
-	if opts.Progress == nil {
-		opts.Progress = func(int64, int64) {}
 	}
 	if n := len(store.String()); n >= len(ledger.Header{}.ReplicaText) {
 		return Result{}, fmt.Errorf("%w: it has %d characters, which is too long", objstore.ErrURL, n)
 	}
+	if opts.Delta && t.old == nil {
+		opts.Delta = false
+	}
+	return run(ctx, store, t, opts)
+}
+
+// Stream writes the database to w as Restore does to a file, once all of it is verified;
+// until then it takes its size of the directory for temporary files. Force and Delta are of
+// no meaning. An error before the first byte is written has written nothing.
+func Stream(ctx context.Context, store objstore.Store, w io.Writer, opts Options) (Result, error) {
+	opts.Delta = false
+	return run(ctx, store, &stream{ctx: ctx, w: w, named: opts.Check != nil}, opts)
+}
+
+// place is where a database is built and where it goes.
+type place interface {
+	// create makes the temporary files. Whoever calls it calls discard in the end.
+	create() (*builder, error)
+	// commit makes what was built the result.
+	commit(past bool) error
+	// discard removes the temporary files that have not become the result.
+	discard()
+}
+
+// run plans and tries until a plan holds.
+func run(ctx context.Context, store objstore.Store, to place, opts Options) (Result, error) {
+	start := time.Now()
+	if opts.Progress == nil {
+		opts.Progress = func(int64, int64) {}
+	}
+	m := &meter{Store: store}
+	whole := ""
 	for n := 1; ; n++ {
-		all, err := history.List(ctx, store)
+		p, err := Prepare(ctx, m, opts.Target)
 		if err != nil {
-			return Result{}, err
+			return Result{}, ended(ctx, err)
 		}
-		p, err := all.Plan(0)
-		if err != nil {
-			return Result{}, fmt.Errorf("%w at %s", err, store)
+		a := &attempt{store: m, to: to, Prepared: p, opts: opts}
+		r, err := a.run(ctx)
+		if not := new(wholeError); errors.As(err, &not) && ctx.Err() == nil {
+			whole, a.opts.Delta = not.Error(), false
+			r, err = a.run(ctx)
 		}
-		r, failed, err := t.restore(ctx, store, p, opts)
 		if err == nil {
-			r.Duration = time.Since(start)
+			r.Whole, r.Duration = whole, time.Since(start)
+			r.Bytes, r.Requests = m.bytes.Load(), m.requests.Load()
 			return r, nil
 		}
-		if ctx.Err() != nil {
-			return Result{}, context.Cause(ctx)
+		if ctx.Err() != nil || a.failed == nil {
+			return Result{}, ended(ctx, err)
 		}
-		if failed == nil {
-			return Result{}, err
-		}
-		if errors.Is(err, objstore.ErrNotExist) && n < plans && superseded(ctx, store, *failed) {
+		if errors.Is(err, objstore.ErrNotExist) && n < plans && superseded(ctx, m, *a.failed) {
 			continue
 		}
-		err = fmt.Errorf("restore %s: %s: %w", store, failed, err)
+		err = fmt.Errorf("restore %s: %s: %w", store, a.failed, err)
 		if errors.Is(err, ErrCorrupt) || errors.Is(err, objstore.ErrNotExist) {
-			err = fmt.Errorf("%w; %s", err, without(all, *failed))
+			err = fmt.Errorf("%w; %s", err, p.without(*a.failed))
 		}
 		return Result{}, err
 	}
+}
+
+// ended is err, or why ctx has ended if it has.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // superseded reports that an object has left the listing since: a writer is at work and has
@@ -103,17 +173,4 @@ func superseded(ctx context.Context, store objstore.Store, o objstore.Object) bo
 		}
 	}
 	return true
-}
-
-// without says what can be restored if an object is left out.
-func without(all *history.History, bad objstore.Object) string {
-	rest := all.Without(bad)
-	p, err := rest.Plan(0)
-	switch {
-	case err == nil:
-		return fmt.Sprintf("without it the database can be restored up to TXID %s", p.TXID())
-	case len(rest.Points()) > 0:
-		return "without it the " + err.Error()
-	}
-	return "without it nothing can be restored"
 }

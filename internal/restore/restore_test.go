@@ -16,7 +16,7 @@ import (
 
 // restored restores a history into a new directory and holds the database and the
 // ledger against it.
-func restored(t *testing.T, h *past) Result {
+func restored(t *testing.T, h *story) Result {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out.db")
 	r, err := Restore(background, h.store, out, Options{})
@@ -30,7 +30,7 @@ func restored(t *testing.T, h *past) Result {
 	return r
 }
 
-func checkRestored(t *testing.T, h *past, out string) {
+func checkRestored(t *testing.T, h *story, out string) {
 	t.Helper()
 	got, err := os.ReadFile(out)
 	if err != nil {
@@ -70,19 +70,15 @@ func checkRestored(t *testing.T, h *past, out string) {
 	}
 }
 
-func checkHeader(t *testing.T, h *past, lh *ledger.Header, out string) {
+func checkHeader(t *testing.T, h *story, lh *ledger.Header, out string) {
 	t.Helper()
 	head, ok := h.store.objects[key{0, h.txid, h.txid}]
 	if !ok {
-		all, err := history.List(background, h.store)
+		p, err := Prepare(background, h.store, history.Target{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := all.Plan(0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		head = h.store.objects[keyOf(p.Head)]
+		head = h.store.objects[keyOf(p.Plan.Head)]
 	}
 	type fields struct {
 		txid     uint64
@@ -123,7 +119,7 @@ func dirNames(t *testing.T, dir string) (names []string) {
 func TestRestoreOfEveryPageSize(t *testing.T) {
 	for size := uint32(512); size <= 65536; size *= 2 {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			h := newHistory(t, size)
+			h := newStory(t, size)
 			h.next(20)
 			h.next(20, 1, 7, 8, 9)
 			n := min(2000, 8<<20/size)
@@ -136,7 +132,7 @@ func TestRestoreOfEveryPageSize(t *testing.T) {
 }
 
 func TestRestoreThroughMergedLevels(t *testing.T) {
-	h := newHistory(t, 4096)
+	h := newStory(t, 4096)
 	h.next(10)
 	h.step(20, 3)
 	h.step(5, 1)
@@ -147,24 +143,24 @@ func TestRestoreThroughMergedLevels(t *testing.T) {
 	h.put(2, 4)
 	h.step(12, 11, 12)
 	h.put(0, 6)
-	if r := restored(t, h); r.Objects != 4 {
-		t.Errorf("%d objects, want 4", r.Objects)
+	if r := restored(t, h); len(r.Plan.Files) != 4 {
+		t.Errorf("%d objects, want 4", len(r.Plan.Files))
 	}
 }
 
 func TestRestoreOfManySmallObjects(t *testing.T) {
-	h := newHistory(t, 1024)
+	h := newStory(t, 1024)
 	h.next(100)
 	for i := range uint32(500) {
 		h.next(100+i/10, 1, 2+i%90)
 	}
-	if r := restored(t, h); r.Objects != 501 || r.Bytes == 0 {
+	if r := restored(t, h); len(r.Plan.Files) != 501 || r.Bytes == 0 {
 		t.Errorf("result %+v", r)
 	}
 }
 
 func TestRestoreOfLevelZeroOnly(t *testing.T) {
-	h := newHistory(t, 4096)
+	h := newStory(t, 4096)
 	h.step(3)
 	h.put(0, 1)
 	h.next(4, 2)
@@ -172,7 +168,7 @@ func TestRestoreOfLevelZeroOnly(t *testing.T) {
 }
 
 func TestRestoreTakesTheHeadFromItsOwnObject(t *testing.T) {
-	h := newHistory(t, 4096)
+	h := newStory(t, 4096)
 	h.next(10)
 	h.next(10, 2)
 	h.next(10, 3)
@@ -184,21 +180,23 @@ func TestRestoreTakesTheHeadFromItsOwnObject(t *testing.T) {
 }
 
 func TestRestoreComparesTheChecksum(t *testing.T) {
-	h := newHistory(t, 4096)
+	h := newStory(t, 4096)
 	h.next(10)
 	k := h.next(12, 2)
-	var sum uint64
-	for p, data := range h.pages {
-		sum ^= ledger.PageSum(p, data)
+	sum := h.sum()
+	if r := restored(t, h); r.Compared {
+		t.Error("compared with nothing")
 	}
 	h.store.sums[k] = sum
-	restored(t, h)
+	if r := restored(t, h); !r.Compared {
+		t.Error("not compared")
+	}
 	h.store.sums[k]++
 	fails(t, h, ErrMismatch, fmt.Sprintf("%016x", sum), fmt.Sprintf("%016x", sum+1), "0000000000000002.ltx")
 }
 
 func TestRestoreOfCheckedSnapshots(t *testing.T) {
-	h := newHistory(t, 4096)
+	h := newStory(t, 4096)
 	k := h.next(700)
 	h.store.objects[k] = encode(t, ltx.Header{
 		Version: ltx.Version, PageSize: 4096, Commit: 700, MinTXID: 1, MaxTXID: 1, Timestamp: 1700000000001,

@@ -9,103 +9,138 @@ import (
 
 	"github.com/superfly/ltx"
 
-	"github.com/walferry/walferry/internal/history"
 	"github.com/walferry/walferry/internal/ltxfile"
 	"github.com/walferry/walferry/internal/objstore"
 	"github.com/walferry/walferry/internal/retry"
 )
 
-// restore carries out a plan. Where it fails at an object it returns that too.
-func (t *target) restore(ctx context.Context, store objstore.Store, p history.Plan, opts Options) (r Result, failed *objstore.Object, err error) {
-	if err := t.create(); err != nil {
-		t.discard()
-		return r, nil, err
-	}
-	defer t.discard()
+// attempt carries out a plan, once.
+type attempt struct {
+	Prepared
+	store objstore.Store
+	to    place
+	opts  Options
 
-	total, done := p.Size(), int64(0)
-	opts.Progress(0, total)
-	count := func(n int64) { done += n; opts.Progress(done, total) }
-	f := fetch(ctx, store, whole(p.Files))
-	defer f.stop()
-	b := &builder{db: t.db, ledger: t.ledger}
-	d := ltxfile.NewDecoder()
-	for i := range p.Files {
-		b.object = p.Files[i]
-		err := d.Decode(ctx, f.next(ctx, b.object, count), b)
-		if err == nil {
-			err = b.end()
-		}
-		if err != nil {
-			if fetched := new(ltxfile.SourceError); !errors.Is(err, ErrCorrupt) && !errors.As(err, &fetched) {
-				return r, nil, err // this machine's
-			}
-			return r, &p.Files[i], err
-		}
+	*builder
+	failed *objstore.Object // at which run failed, if it was at one
+}
+
+// run leaves nothing behind where it fails.
+func (a *attempt) run(ctx context.Context) (r Result, err error) {
+	a.failed = nil
+	defer a.to.discard()
+	if a.builder, err = a.to.create(); err != nil {
+		return r, err
 	}
-	if err := b.finish(); err != nil {
-		return r, nil, err
-	}
-	if failed, err := b.compare(ctx, store, p); err != nil {
-		return r, failed, err
-	}
-	head, err := headOf(ctx, store, p, b)
+	want, from, err := a.carried(ctx)
 	if err != nil {
-		return r, &p.Head, err
+		return r, err
+	}
+	if a.opts.Delta {
+		r.Kept, err = a.delta(ctx, want != 0)
+		r.Delta = true
+	} else {
+		err = a.apply(ctx)
+	}
+	if err != nil {
+		return r, err
+	}
+	if err := a.finish(); err != nil {
+		return r, err
+	}
+	if want != 0 {
+		if sum := a.ledger.XOR(a.pages, a.lockPage()); sum != want {
+			if a.opts.Delta {
+				return r, &wholeError{"the database that is there, its ledger and the replica do not fit together"}
+			}
+			a.failed = &from
+			return r, fmt.Errorf("%w: the restored pages sum to %016x, the object says %016x", ErrMismatch, sum, want)
+		}
+		r.Compared = true
+	}
+	head, err := a.head(ctx)
+	if err != nil {
+		return r, err
 	}
 	var h ltx.Header
 	if err := h.UnmarshalBinary(head); err != nil {
-		return r, &p.Head, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		a.failed = &a.Plan.Head
+		return r, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	if err := b.account(store.String(), p.TXID(), head, h.Timestamp); err != nil {
-		return r, nil, err
+	if err := a.account(a.store.String(), a.Plan.TXID(), head, h.Timestamp); err != nil {
+		return r, err
+	}
+	if err := a.check(ctx); err != nil {
+		return r, err
 	}
 	if ctx.Err() != nil {
-		return r, nil, ctx.Err()
+		return r, ctx.Err()
 	}
-	if err := t.commit(); err != nil {
-		return r, nil, err
+	if err := a.to.commit(a.Past()); err != nil {
+		return r, err
 	}
-	return Result{
-		TXID: p.TXID(), Pages: b.pages, PageSize: b.pageSize,
-		Objects: len(p.Files), Bytes: done, Time: time.UnixMilli(h.Timestamp),
-	}, nil, nil
+	r.TXID, r.Newest, r.Past = a.Plan.TXID(), a.Newest, a.Past()
+	r.Pages, r.PageSize = a.pages, a.pageSize
+	r.Plan, r.PlanRequests, r.Time = a.Plan, a.Prepared.Requests(), time.UnixMilli(h.Timestamp)
+	return r, nil
 }
 
-// compare holds the database against the checksum that the newest object
-// carries, if one does.
-func (b *builder) compare(ctx context.Context, store objstore.Store, p history.Plan) (*objstore.Object, error) {
-	for _, o := range []objstore.Object{p.Head, p.Files[len(p.Files)-1]} {
+// apply downloads the plan's files and applies them in order.
+func (a *attempt) apply(ctx context.Context) error {
+	files, total, done := a.Plan.Files, a.Plan.Size(), int64(0)
+	a.opts.Progress(0, total)
+	count := func(n int64) { done += n; a.opts.Progress(done, total) }
+	f := fetch(ctx, a.store, whole(files))
+	defer f.stop()
+	d := ltxfile.NewDecoder()
+	for i := range files {
+		a.object = files[i]
+		err := d.Decode(ctx, f.next(ctx, a.object, count), a.builder)
+		if err == nil {
+			err = a.end()
+		}
+		if err != nil {
+			if fetched := new(ltxfile.SourceError); errors.Is(err, ErrCorrupt) || errors.As(err, &fetched) {
+				a.failed = &files[i]
+			} // else it is this machine's
+			return err
+		}
+	}
+	return nil
+}
+
+// carried is the checksum of the database that the plan's newest object carries, 0 if
+// none does.
+func (a *attempt) carried(ctx context.Context) (sum uint64, from objstore.Object, err error) {
+	last := a.Plan.Files[len(a.Plan.Files)-1]
+	for _, o := range []objstore.Object{a.Plan.Head, last} {
 		var m objstore.Meta
 		err := retry.Do(ctx, func() (err error) {
-			m, err = store.Meta(ctx, o)
+			m, err = a.store.Meta(ctx, o)
 			return err
 		})
-		if errors.Is(err, objstore.ErrNotExist) && o == p.Head && o != p.Files[len(p.Files)-1] {
+		if errors.Is(err, objstore.ErrNotExist) && o != last {
 			continue // compacted meanwhile
 		}
 		if err != nil {
-			return &o, err
+			a.failed = &o
+			return 0, o, err
 		}
-		if m.Checksum == 0 {
-			continue
+		if m.Checksum != 0 {
+			return m.Checksum, o, nil
 		}
-		if sum := b.ledger.XOR(b.pages, b.lockPage()); sum != m.Checksum {
-			return &o, fmt.Errorf("%w: the restored pages sum to %016x, the object says %016x", ErrMismatch, sum, m.Checksum)
-		}
-		break
 	}
-	return nil, nil
+	return 0, last, nil
 }
 
-// headOf returns the header of the plan's head.
-func headOf(ctx context.Context, store objstore.Store, p history.Plan, b *builder) ([]byte, error) {
-	if p.Head == b.object {
-		return b.raw[:], nil
+// head returns the header of the plan's head.
+func (a *attempt) head(ctx context.Context) ([]byte, error) {
+	if a.Plan.Head == a.object {
+		return a.raw[:], nil
 	}
 	head := make([]byte, ltx.HeaderSize)
 	err := retry.Do(ctx, func() error {
-		r, err := store.Open(ctx, p.Head, 0, ltx.HeaderSize)
+		r, err := a.store.Open(ctx, a.Plan.Head, 0, ltx.HeaderSize)
 		if err != nil {
 			return err
 		}
@@ -114,7 +149,29 @@ func headOf(ctx context.Context, store objstore.Store, p history.Plan, b *builde
 		return err
 	})
 	if errors.Is(err, objstore.ErrNotExist) {
-		return b.raw[:], nil // compacted meanwhile
+		return a.raw[:], nil // compacted meanwhile
+	}
+	if err != nil {
+		a.failed = &a.Plan.Head
 	}
 	return head, err
+}
+
+// check lets the caller look at the database.
+func (a *attempt) check(ctx context.Context) error {
+	if a.opts.Check == nil {
+		return nil
+	}
+	problems, err := a.opts.Check(ctx, a.db.Name())
+	if err != nil {
+		return fmt.Errorf("check restored database: %w", err)
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	more := ""
+	if len(problems) > 1 {
+		more = fmt.Sprintf(" and %d more", len(problems)-1)
+	}
+	return fmt.Errorf("%w: TXID %s: %s%s; an older point may be sound, or -check none takes it as it is", ErrUnsound, a.Plan.TXID(), problems[0], more)
 }

@@ -120,8 +120,7 @@ func (t *target) claim() (unlock func(), err error) {
 	}
 }
 
-// create makes the temporary files. Whoever calls it calls discard in the end.
-func (t *target) create() (err error) {
+func (t *target) create() (b *builder, err error) {
 	mode := fs.FileMode(0o644) // SQLite's own; the umask takes its part
 	if t.old != nil {
 		mode = 0o600 // until it has the owner of the old one
@@ -129,26 +128,28 @@ func (t *target) create() (err error) {
 	name := fmt.Sprintf(".%s.walferry-restore-%s", filepath.Base(t.path), rand.Text()[:12])
 	tmp := filepath.Join(filepath.Dir(t.path), name)
 	if t.db, err = os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode); err != nil {
-		return fmt.Errorf("create database: %w", err)
+		return nil, fmt.Errorf("create database: %w", err)
 	}
 	if t.old != nil && t.old.Mode().IsRegular() {
 		if st, ok := t.old.Sys().(*syscall.Stat_t); ok {
 			_ = t.db.Chown(int(st.Uid), int(st.Gid)) // only root may give a file away
 		}
 		if err := t.db.Chmod(t.old.Mode().Perm()); err != nil {
-			return fmt.Errorf("create database: %w", err)
+			return nil, fmt.Errorf("create database: %w", err)
 		}
 	}
 	if t.ledger, err = ledger.Open(tmp); err != nil {
-		return err
+		return nil, err
 	}
 	if t.role, err = t.ledger.TryLock(ledger.Descriptors{}); err != nil {
-		return err
+		return nil, err
 	}
-	return t.ledger.Reset(tmp)
+	if err := t.ledger.Reset(tmp); err != nil {
+		return nil, err
+	}
+	return &builder{db: t.db, ledger: t.ledger, lasting: true}, nil
 }
 
-// discard closes the temporary files and removes those that have not become the target.
 func (t *target) discard() {
 	if t.role != nil {
 		t.role.Unlock()

@@ -175,7 +175,7 @@ func TestAStampIsOnlyForTheFileThatWasWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tg.create(); err != nil {
+	if _, err := tg.create(); err != nil {
 		t.Fatal(err)
 	}
 	defer tg.discard()

@@ -2,17 +2,19 @@ package restore
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"github.com/superfly/ltx"
 
+	"github.com/walferry/walferry/internal/ledger"
 	"github.com/walferry/walferry/internal/objstore"
 )
 
-// past is a database and how it came about.
-type past struct {
+// story is a database and how it came about.
+type story struct {
 	t        testing.TB
 	store    *memStore
 	pageSize uint32
@@ -20,10 +22,12 @@ type past struct {
 	pages    map[uint32][]byte
 	size     uint32
 	changed  map[ltx.TXID][]uint32 // page numbers
+	was      map[ltx.TXID][]byte   // the database after each; nil: not kept
+	checked  bool                  // objects carry the database's checksum
 }
 
-func newHistory(t testing.TB, pageSize uint32) *past {
-	return &past{
+func newStory(t testing.TB, pageSize uint32) *story {
+	return &story{
 		t: t, store: newMemStore(), pageSize: pageSize,
 		pages: map[uint32][]byte{}, changed: map[ltx.TXID][]uint32{},
 	}
@@ -31,13 +35,15 @@ func newHistory(t testing.TB, pageSize uint32) *past {
 
 func randomBytes(seed uint64, n int) []byte {
 	b := make([]byte, n)
-	src := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	src := rand.NewChaCha8(key)
 	_, _ = src.Read(b)
 	return b
 }
 
 // page is content that differs by page and by transaction, half of it compressible.
-func (h *past) page(pgno uint32) []byte {
+func (h *story) page(pgno uint32) []byte {
 	b := randomBytes(uint64(pgno)<<20|uint64(h.txid), int(h.pageSize))
 	clear(b[len(b)/2:])
 	return b
@@ -45,7 +51,7 @@ func (h *past) page(pgno uint32) []byte {
 
 // step is a transaction that changes pages and leaves the database with a size. The
 // pages by which it grows are added.
-func (h *past) step(size uint32, changed ...uint32) {
+func (h *story) step(size uint32, changed ...uint32) {
 	h.txid++
 	for p := h.size + 1; p <= size; p++ {
 		if p != ltx.LockPgno(h.pageSize) && !slices.Contains(changed, p) {
@@ -63,10 +69,21 @@ func (h *past) step(size uint32, changed ...uint32) {
 	}
 	h.size = size
 	h.changed[h.txid] = changed
+	if h.was != nil {
+		h.was[h.txid] = h.bytes()
+	}
+}
+
+// sum is the database's checksum.
+func (h *story) sum() (sum uint64) {
+	for p, data := range h.pages {
+		sum ^= ledger.PageSum(p, data)
+	}
+	return sum
 }
 
 // put stores the file that takes the database from before min to now.
-func (h *past) put(level int, minTXID ltx.TXID) key {
+func (h *story) put(level int, minTXID ltx.TXID) key {
 	var numbers []uint32
 	if minTXID == 1 {
 		for p := range h.pages {
@@ -87,11 +104,14 @@ func (h *past) put(level int, minTXID ltx.TXID) key {
 		Version: ltx.Version, Flags: ltx.HeaderFlagNoChecksum, PageSize: h.pageSize, Commit: h.size,
 		MinTXID: minTXID, MaxTXID: h.txid, Timestamp: 1700000000000 + int64(h.txid), NodeID: 7,
 	}, slices.Compact(numbers), h.pages)
+	if h.checked {
+		h.store.sums[k] = h.sum()
+	}
 	return k
 }
 
 // next is a step and its level-0 file, or at the beginning its snapshot.
-func (h *past) next(size uint32, changed ...uint32) key {
+func (h *story) next(size uint32, changed ...uint32) key {
 	h.step(size, changed...)
 	if h.txid == 1 {
 		return h.put(objstore.SnapshotLevel, 1)
@@ -100,7 +120,7 @@ func (h *past) next(size uint32, changed ...uint32) key {
 }
 
 // bytes is the database file as it should be.
-func (h *past) bytes() []byte {
+func (h *story) bytes() []byte {
 	b := make([]byte, int64(h.size)*int64(h.pageSize))
 	for p, data := range h.pages {
 		copy(b[int64(p-1)*int64(h.pageSize):], data)

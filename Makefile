@@ -91,7 +91,7 @@ demo: $(DIST)/walferry.so $(DIST)/walferry
 	@sh internal/demo/demo.sh
 
 # Packages that a C-less build must pass too, and those of the race detector.
-PURE := ./shipper/... ./internal/ledger/... ./internal/objstore/... ./internal/spool/... ./internal/ltxfile/... ./internal/restore/... ./cmd/walferry/... ./internal/sqlcheck/... ./internal/history/...
+PURE := ./shipper/... ./internal/ledger/... ./internal/objstore/... ./internal/spool/... ./internal/ltxfile/... ./internal/compact/... ./internal/restore/... ./cmd/walferry/... ./internal/sqlcheck/... ./internal/history/...
 
 test: test-nocgo test-race test-system
 

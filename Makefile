@@ -91,7 +91,7 @@ demo: $(DIST)/walferry.so $(DIST)/walferry
 	@sh internal/demo/demo.sh
 
 # Packages that a C-less build must pass too, and those of the race detector.
-PURE := ./shipper/... ./internal/ledger/... ./internal/objstore/... ./internal/spool/... ./internal/ltxfile/... ./internal/compact/... ./internal/restore/... ./cmd/walferry/... ./internal/sqlcheck/... ./internal/history/...
+PURE := ./shipper/... ./internal/ledger/... ./internal/objstore/... ./internal/spool/... ./internal/ltxfile/... ./internal/restore/... ./cmd/walferry/... ./internal/sqlcheck/... ./internal/history/... ./internal/standby/... ./internal/verify/...
 
 test: test-nocgo test-race test-system
 
@@ -102,7 +102,7 @@ test-nocgo: $(TOOLS)/versitygw
 # What brings SQLite in Go is left out: to compile that for the detector takes minutes.
 test-race: $(TOOLS)/versitygw
 	@echo 'tests under the race detector (it compiles SQLite once more: some minutes)'
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./cext/... ./vfs/... $(filter-out ./cmd/walferry/... ./internal/sqlcheck/...,$(PURE))
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./cext/... ./vfs/... $(filter-out ./cmd/walferry/... ./internal/sqlcheck/... ./internal/standby/... ./internal/verify/...,$(PURE))
 
 # The extension and the libraries as users use them.
 test-system: build tools

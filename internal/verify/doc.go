@@ -1,0 +1,2 @@
+// Package verify looks for damage in a replica.
+package verify

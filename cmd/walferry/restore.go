@@ -67,7 +67,7 @@ database may go on with the replica's history; keep the two together. An older s
 none: opened with walferry on the same replica it ships nothing, so that it cannot
 overwrite what came after it. To go on from it give it another replica, or
 open it with takeover=1.
-`,
+` + followHelp,
 }
 
 // restoreFlags are the command line of a restore.
@@ -136,6 +136,9 @@ func (f *restoreFlags) options(target history.Target, progress func(done, total 
 }
 
 func runRestore(ctx context.Context, c *command, args []string, stdout, stderr io.Writer) error {
+	if follows(args) {
+		return runFollow(ctx, c, args, stdout, stderr)
+	}
 	f, fs := new(restoreFlags), c.flags()
 	f.add(fs)
 	rest, err := c.parse(fs, args, 1, stdout)

@@ -91,7 +91,7 @@ func (s *fileStore) Open(ctx context.Context, o Object, off, n int64) (io.ReadCl
 	}
 	info, err := f.Stat()
 	if err == nil && n != 0 && off >= info.Size() {
-		err = errRange // as a bucket answers, so that no one relies on a directory
+		err = ErrRange // as a bucket answers, so that no one relies on a directory
 	}
 	if err != nil {
 		f.Close()

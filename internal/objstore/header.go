@@ -9,16 +9,13 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// errRange is returned by Open where the object has no byte at the offset.
-var errRange = errors.New("offset is behind the object's end")
-
 // ReadHeader reads an object's LTX header, decoded and as the bytes it came
 // from. A file that is too short, is no LTX file or holds other transactions than
 // its name tells is an error that wraps ltx.ErrInvalidFile.
 func ReadHeader(ctx context.Context, s Store, o Object) (ltx.Header, [ltx.HeaderSize]byte, error) {
 	var raw [ltx.HeaderSize]byte
 	rc, err := s.Open(ctx, o, 0, ltx.HeaderSize)
-	if errors.Is(err, errRange) {
+	if errors.Is(err, ErrRange) {
 		err = fmt.Errorf("%w: %w", ltx.ErrInvalidFile, err)
 	}
 	if err != nil {

@@ -106,6 +106,8 @@ var (
 	ErrExist = errors.New("object exists")
 	// ErrNotExist is returned where an object that is asked for is not there.
 	ErrNotExist = errors.New("object does not exist")
+	// ErrRange is returned by Open where the object has no byte at the offset.
+	ErrRange = errors.New("offset is behind the object's end")
 	// ErrRefused is wrapped where the store answered that it will not do
 	// this until somebody changes something: no such bucket, wrong
 	// credentials, no permission. Nothing was written.

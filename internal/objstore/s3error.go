@@ -57,7 +57,7 @@ func (s *s3Store) answer(r minio.ErrorResponse) error {
 		}
 		return fmt.Errorf("%w: bucket %q is not in region %q%s: correct region= or endpoint= (%s)", ErrRefused, s.bucket, s.region, where, said)
 	case "InvalidRange":
-		return errRange
+		return ErrRange
 	case "NotImplemented":
 		return fmt.Errorf("%w (%s)", errUnsupported, said)
 	}

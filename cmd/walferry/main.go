@@ -30,7 +30,7 @@ type command struct {
 	help                string
 }
 
-var commands = []*command{restoreCommand, statusCommand, versionCommand}
+var commands = []*command{restoreCommand, lsCommand, statusCommand, versionCommand}
 
 var versionCommand = &command{
 	name:    "version",

@@ -51,6 +51,9 @@ type Handler interface {
 	// Status returns the JSON of PRAGMA walferry_status.
 	Status(handle uint64) string
 
+	// Mark ends the window and names the newest object; it waits for the store.
+	Mark(handle uint64, name string) (txid uint64, err error)
+
 	// Exit is called when the process ends by exit(3).
 	Exit()
 
@@ -240,6 +243,22 @@ func walferryGoStatus(handle C.uint64_t) (text *C.char) {
 	defer guard(nil)
 	give(&text, handler.Status(uint64(handle)))
 	return text
+}
+
+//export walferryGoMark
+func walferryGoMark(handle C.uint64_t, name *C.char, txid *C.uint64_t, text **C.char) C.int {
+	var n uint64
+	var err error
+	func() {
+		defer guard(&err)
+		n, err = handler.Mark(uint64(handle), C.GoString(name))
+	}()
+	if err != nil {
+		give(text, err.Error())
+		return C.SQLITE_ERROR
+	}
+	*txid = C.uint64_t(n)
+	return C.SQLITE_OK
 }
 
 //export walferryGoExit

@@ -24,6 +24,7 @@ extern int walferryGoOpen(char *path, char *params, struct wf_opened *out, char 
 extern void walferryGoLast(uint64_t handle);
 extern void walferryGoClose(uint64_t handle);
 extern char *walferryGoStatus(uint64_t handle);
+extern int walferryGoMark(uint64_t handle, char *name, uint64_t *txid, char **err);
 extern void walferryGoExit(void);
 
 static void at_exit(void) {
@@ -70,7 +71,8 @@ static int start(int make_default, char **err) {
       fail(err, text);
       return rc;
     }
-    wf.hooks = (struct wf_hooks){walferryGoCheck, walferryGoOpen, walferryGoLast, walferryGoClose, walferryGoStatus, walferryGoExit};
+    wf.hooks = (struct wf_hooks){walferryGoCheck,  walferryGoOpen, walferryGoLast, walferryGoClose,
+                                 walferryGoStatus, walferryGoMark, walferryGoExit};
   }
   int rc = wf_register(make_default || from_env, err);
   if (rc != SQLITE_OK) return rc;

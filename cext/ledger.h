@@ -76,6 +76,22 @@ struct wf_shipped {
 };
 #define WF_SHIPPED 64
 
+/* What the shipper knows of the levels above 0 without asking the store. Times
+** are milliseconds since 1970; 0 is not known, or never. */
+struct wf_kept {
+  uint64_t level_end[3];        /* of levels 1 to 3: the TXID that each ends with */
+  int64_t level_ms[3];          /* when each was last brought up to date */
+  uint64_t snapshot_txid;       /* the newest snapshot */
+  int64_t snapshot_ms;          /* its time */
+  int64_t trimmed_ms, swept_ms; /* when retention was last applied: to level 0, to all */
+};
+
+/* A multipart upload of a merge or a snapshot. */
+struct wf_keep_upload {
+  uint64_t level, min, max; /* the object's; max 0: there is none */
+  char upload[240];
+};
+
 struct wf_ledger {
   /* Identity. */
   char magic[8]; /* "WALFERRY" */
@@ -137,6 +153,10 @@ struct wf_ledger {
   struct wf_attempt attempts[WF_ATTEMPTS];
   struct wf_shipped shipped[WF_SHIPPED];
   uint64_t shipped_next;
+
+  struct wf_kept kept;
+  struct wf_keep_upload keep_upload;
+  char keep_error[512]; /* why merging or retention failed last; empty: it did not */
 };
 
 struct wf_segment {

@@ -177,11 +177,8 @@ uint32_t wf_reader_page_size(struct wf_reader *r) { return r->page_size; }
 /* Pages of the database. */
 uint32_t wf_reader_pages(struct wf_reader *r) { return r->pages; }
 
-/* Where the pinned state ends in the WAL. */
-void wf_reader_position(struct wf_reader *r, uint32_t salt[2], uint32_t *mx) {
-  memcpy(salt, &r->f->snap[HDR_SALT], 8);
-  *mx = r->f->snap[HDR_MXFRAME];
-}
+/* The header of the wal-index whose state is pinned. */
+void wf_reader_header(struct wf_reader *r, uint32_t out[HDR_WORDS]) { memcpy(out, r->f->snap, sizeof r->f->snap); }
 
 struct list {
   uint32_t *pgno;
@@ -205,18 +202,44 @@ static int same_salt(const uint32_t a[HDR_WORDS], const uint32_t b[HDR_WORDS]) {
   return memcmp(&a[HDR_SALT], &b[HDR_SALT], 8) == 0;
 }
 
+/* Adds the pages of the commits between two headers of one WAL, and lowers min to
+** the smallest size that the database had meanwhile. Returns 0, with nothing
+** added, if the WAL was restarted before all was read. */
+static int read_tail(struct wf_reader *r, const uint32_t from[HDR_WORDS], uint32_t **pgnos, int *n, uint32_t *min) {
+  const uint32_t *snap = r->f->snap;
+  struct list l = {0, 0, 0};
+  uint32_t live[HDR_WORDS], smallest;
+  int ok = 1;
+  if (from[HDR_NPAGE] && from[HDR_NPAGE] < *min) *min = from[HDR_NPAGE];
+  if (snap[HDR_ICHANGE] != from[HDR_ICHANGE] + 1 && snap[HDR_MXFRAME] != from[HDR_MXFRAME]) {
+    ok = wf_min_size(r->f, snap, from[HDR_MXFRAME], &smallest);
+    if (ok && smallest < *min) *min = smallest;
+  }
+  ok = ok && wf_frame_pages(r->f, from[HDR_MXFRAME], snap[HDR_MXFRAME], add, &l);
+  /* With mark 0 a writer may have restarted the WAL while we read. */
+  if (!ok || !wf_header(r->f->index, live) || !same_salt(live, snap)) {
+    free(l.pgno);
+    return 0;
+  }
+  *pgnos = l.pgno;
+  *n = l.n;
+  return 1;
+}
+
 /* Pages of the commits that the snapshot holds and no marker has marked yet: a
 ** commit between its header and its marks, or a program without walferry. The
 ** list is the caller's to free. Sets min to the smallest size that the database
-** had meanwhile. Returns 0 if it cannot be known: then every page is a candidate. */
-int wf_reader_tail(struct wf_reader *r, uint32_t **pgnos, int *n, uint32_t *min) {
+** had meanwhile. base, unless NULL, is the header of an earlier snapshot all of
+** which was looked at: with it the commits of a program that has restarted the WAL
+** without marking are found as long as it does not do so again. Returns 0 if it
+** cannot be known: then every page is a candidate. */
+int wf_reader_tail(struct wf_reader *r, const uint32_t *base, uint32_t **pgnos, int *n, uint32_t *min) {
   const uint32_t *snap = r->f->snap;
   uint32_t seen[HDR_WORDS], live[HDR_WORDS];
   *pgnos = 0;
   *n = 0;
   *min = r->pages;
   for (int tries = 0; r->h && tries < 8; tries++) {
-    struct list l = {0, 0, 0};
     struct timespec moment = {0, 2000000};
     if (tries) nanosleep(&moment, 0);
     if (!wf_read_seen(r->h, seen) || !wf_header(r->f->index, live)) continue;
@@ -226,23 +249,10 @@ int wf_reader_tail(struct wf_reader *r, uint32_t **pgnos, int *n, uint32_t *min)
       continue;
     }
     if (seen[HDR_MXFRAME] > snap[HDR_MXFRAME]) continue;
-    if (seen[HDR_NPAGE] && seen[HDR_NPAGE] < *min) *min = seen[HDR_NPAGE];
-    int ok = 1;
-    if (snap[HDR_ICHANGE] > seen[HDR_ICHANGE] + 1) {
-      uint32_t smallest;
-      ok = wf_min_size(r->f, snap, seen[HDR_MXFRAME], &smallest);
-      if (ok && smallest < *min) *min = smallest;
-    }
-    ok = ok && wf_frame_pages(r->f, seen[HDR_MXFRAME], snap[HDR_MXFRAME], add, &l);
-    /* With mark 0 a writer may have restarted the WAL while we read. */
-    if (ok && wf_header(r->f->index, live) && same_salt(live, snap)) {
-      *pgnos = l.pgno;
-      *n = l.n;
-      return 1;
-    }
-    free(l.pgno);
+    if (read_tail(r, seen, pgnos, n, min)) return 1;
   }
-  return 0;
+  return base && same_salt(base, snap) && base[HDR_MXFRAME] <= snap[HDR_MXFRAME] &&
+         (base[HDR_ICHANGE] <= snap[HDR_ICHANGE] || wf_frame_is(r->f, base)) && read_tail(r, base, pgnos, n, min);
 }
 
 /* Where a page lies: 1 in the WAL, 0 in the database file, -1 not known. */

@@ -59,20 +59,19 @@ func (r *Reader) PageSize() uint32 { return uint32(C.wf_reader_page_size(r.r)) }
 // Pages is the size of the database.
 func (r *Reader) Pages() uint32 { return uint32(C.wf_reader_pages(r.r)) }
 
-// Position is where the state ends in the WAL.
-func (r *Reader) Position() (salt [2]uint32, frame uint32) {
-	var mx C.uint32_t
-	C.wf_reader_position(r.r, (*C.uint32_t)(unsafe.Pointer(&salt[0])), &mx)
-	return salt, uint32(mx)
+// Header is that of the wal-index whose state is pinned.
+func (r *Reader) Header() (h [C.HDR_WORDS]uint32) {
+	C.wf_reader_header(r.r, (*C.uint32_t)(unsafe.Pointer(&h[0])))
+	return h
 }
 
-// Tail lists pages that are in the state and were not marked yet; see
-// wf_reader_tail.
-func (r *Reader) Tail() (pages []uint32, smallest uint32, ok bool) {
+// Tail lists pages that are in the state and were not marked yet; base is the
+// Header of a state that is accounted for, or nil. See wf_reader_tail.
+func (r *Reader) Tail(base *[C.HDR_WORDS]uint32) (pages []uint32, smallest uint32, ok bool) {
 	var list *C.uint32_t
 	var n C.int
 	var min C.uint32_t
-	ok = C.wf_reader_tail(r.r, &list, &n, &min) != 0
+	ok = C.wf_reader_tail(r.r, (*C.uint32_t)(unsafe.Pointer(base)), &list, &n, &min) != 0
 	if n > 0 {
 		pages = append(pages, unsafe.Slice((*uint32)(unsafe.Pointer(list)), int(n))...)
 	}

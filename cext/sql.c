@@ -1,7 +1,7 @@
 /*
-** What SQL sees: two PRAGMAs, four functions, and the waits behind them. All of
-** it works from the ledger alone, so it answers in a process that is not the
-** shipper, and in a forked child.
+** What SQL sees: two PRAGMAs, five functions, and the waits behind them. All but
+** walferry_mark work from the ledger alone, so they answer in a process that is
+** not the shipper, and in a forked child.
 */
 #include "wf.h"
 #include <linux/futex.h>
@@ -239,6 +239,28 @@ static void f_wait(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
   else sqlite3_result_int(ctx, rc);
 }
 
+/* walferry_mark(name [, schema]): ships what is committed and names the newest
+** object, whose TXID it returns. */
+static void f_mark(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
+  char *err = 0, text[32];
+  uint64_t txid = 0;
+  struct wf_file *f = file_of(ctx, argc, argv, 1);
+  if (!f) return;
+  const char *name = (const char *)sqlite3_value_text(argv[0]);
+  if (!name || strlen(name) != (size_t)sqlite3_value_bytes(argv[0])) {
+    sqlite3_result_error(ctx, "walferry: a mark's name is a text", -1);
+  } else if (atomic_load(&wf.forked)) {
+    sqlite3_result_error(ctx, "walferry: a forked child cannot set a mark: set it in the process that opened the database before the fork", -1);
+  } else if (!f->handle) {
+    result_error(ctx, sqlite3_mprintf("nothing ships: %s", f->why ? f->why : "not replicated"));
+  } else if (wf.hooks.mark(f->handle, (char *)name, &txid, &err) != SQLITE_OK) {
+    result_error(ctx, err);
+  } else {
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)txid);
+    sqlite3_result_text(ctx, text, -1, SQLITE_TRANSIENT);
+  }
+}
+
 /* walferry_txid([schema]): the newest object in the store, NULL before the first. */
 static void f_txid(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
   char *err = 0, text[32];
@@ -270,6 +292,7 @@ int wf_functions(sqlite3 *db) {
   } all[] = {{"walferry_token", 0, f_token}, {"walferry_token", 1, f_token},
              {"walferry_wait", 2, f_wait},   {"walferry_wait", 3, f_wait},
              {"walferry_txid", 0, f_txid},   {"walferry_txid", 1, f_txid},
+             {"walferry_mark", 1, f_mark},   {"walferry_mark", 2, f_mark},
              {"walferry_version", 0, f_version}};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     int rc = sqlite3_create_function_v2(db, all[i].name, all[i].args, SQLITE_UTF8 | SQLITE_DIRECTONLY, 0, all[i].call, 0, 0, 0);

@@ -90,6 +90,7 @@ struct wf_hooks {
   void (*last)(uint64_t handle);  /* EXCLUSIVE is about to be asked for */
   void (*close)(uint64_t handle);
   char *(*status)(uint64_t handle); /* JSON, from sqlite3_malloc */
+  int (*mark)(uint64_t handle, char *name, uint64_t *txid, char **err);
   void (*exit)(void);
 };
 
@@ -151,8 +152,8 @@ enum { WF_OK, WF_BUSY, WF_YIELD, WF_NOTWAL, WF_FAILED };
 int wf_reader_open(const char *path, int scan, struct wf_reader **out, char **err);
 uint32_t wf_reader_page_size(struct wf_reader *r);
 uint32_t wf_reader_pages(struct wf_reader *r);
-void wf_reader_position(struct wf_reader *r, uint32_t salt[2], uint32_t *mx);
-int wf_reader_tail(struct wf_reader *r, uint32_t **pgnos, int *n, uint32_t *min);
+void wf_reader_header(struct wf_reader *r, uint32_t out[HDR_WORDS]);
+int wf_reader_tail(struct wf_reader *r, const uint32_t *base, uint32_t **pgnos, int *n, uint32_t *min);
 int wf_reader_read(struct wf_reader *r, const uint32_t *pgnos, int n, unsigned char *out, char **err);
 void wf_reader_close(struct wf_reader *r);
 int wf_set_journal_mode(const char *path, const char *wanted);

@@ -13,6 +13,7 @@ import (
 
 	"github.com/superfly/ltx"
 	"github.com/walferry/walferry/internal/ledger"
+	"github.com/walferry/walferry/internal/objstore"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,6 +28,7 @@ const busyPause = 20 * time.Millisecond
 // once the store has it.
 type object struct {
 	txid     ltx.TXID
+	last     ltx.TXID // of a snapshot; 0: the object is one TXID
 	nonce    uint64
 	time     time.Time
 	pageSize uint32
@@ -34,8 +36,7 @@ type object struct {
 	pages    int    // that the file holds
 	headSum  uint64
 	checksum uint64 // of the database; 0: not known
-	salt     [2]uint32
-	frame    uint32
+	position Position
 }
 
 // batch ships once: everything that is committed when it begins. It returns how
@@ -102,7 +103,7 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 			s.fail(StateFailing, err)
 			return s.retry.next(), nil
 		}
-		if d != nil && o.txid != 1 {
+		if d != nil && o.txid != 1 && !s.copyAtClose() {
 			d.haveRead()
 		}
 		if again, err := s.put(o, d); err != nil || again > 0 || s.state.Stuck() {
@@ -112,7 +113,7 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 			return 0, errLost
 		}
 		s.record(l, o)
-	} else if d != nil {
+	} else if d != nil && !s.copyAtClose() {
 		d.haveRead()
 	}
 	if s.looked.all != atomic.LoadUint64(&h.AllDone) {
@@ -120,6 +121,8 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 		atomic.StoreUint64(&h.ComparedEpoch, atomic.LoadUint64(&h.Epoch))
 	}
 	l.ClearInflight()
+	s.base = s.reached
+	s.snapshot.settled()
 	if o != nil && o.txid == 1 {
 		l.SetInflight(1) // which makes the second object, here or after a kill
 		s.body.Reset()
@@ -138,12 +141,8 @@ var errPageSize = errors.New("page size changed")
 
 // looked tells what a look at every page accounts for.
 type looked struct {
-	all uint64 // value of the ledger's All before it began
-
-	// Where the WAL ended then: as long as it does, nothing that is not marked
-	// has been committed since.
-	salt  [2]uint32
-	frame uint32
+	all uint64    // value of the ledger's All before it began
+	at  *Position // of its first snapshot; nil: there was no such look in this batch
 }
 
 // pinned is what is known of a committed state that a batch reads.
@@ -155,8 +154,7 @@ type pinned struct {
 	tail     []uint32 // pages that were not marked yet; they are in flight now
 	every    bool     // so is every page
 	resized  bool     // page 1 is sent: the store has another size, or it is not known
-	salt     [2]uint32
-	frame    uint32
+	position Position
 }
 
 // look finds out what of a pinned state is to be read, and makes room for it in
@@ -164,7 +162,7 @@ type pinned struct {
 func (s *Shipper) look(l *ledger.Ledger, snap Snapshot) (at pinned, err error) {
 	h := l.Header()
 	at.pages, at.pageSize = snap.Pages(), snap.PageSize()
-	at.salt, at.frame = snap.Position()
+	at.position = snap.Position()
 	if at.pages == 0 {
 		return at, nil
 	}
@@ -181,13 +179,16 @@ func (s *Shipper) look(l *ledger.Ledger, snap Snapshot) (at pinned, err error) {
 		_ = l.Grow(uint32(spare))
 	}
 	var ok bool
-	at.tail, at.smallest, ok = snap.Tail()
+	base := s.base
+	if s.looked.at != nil {
+		base = s.looked.at
+	}
+	at.tail, at.smallest, ok = snap.Tail(base)
 	for _, p := range at.tail {
 		l.SetInflight(p)
 	}
 	// Looked at again, and not taken, now that the snapshot is pinned.
-	here := at.salt == s.looked.salt && at.frame == s.looked.frame
-	at.every = !ok && !here || atomic.LoadUint64(&h.All) != s.looked.all
+	at.every = !ok || atomic.LoadUint64(&h.All) != s.looked.all
 	at.floor = min(at.pages, at.smallest, h.MinInflight, atomic.LoadUint32(&h.MinPages))
 	// TXID 1 is a snapshot and lies at level 9 only, where Litestream's own
 	// replication does not look for the position to go on from. So a second
@@ -208,6 +209,7 @@ func (s *Shipper) look(l *ledger.Ledger, snap Snapshot) (at pinned, err error) {
 func (s *Shipper) read(l *ledger.Ledger) (o *object, err error) {
 	h := l.Header()
 	s.looked = looked{all: atomic.LoadUint64(&h.AllDone)}
+	s.reached = nil
 	for range maxScans {
 		s.copies.reset()
 		s.body.Reset()
@@ -233,6 +235,7 @@ func (s *Shipper) read(l *ledger.Ledger) (o *object, err error) {
 	}
 	defer snap.Close()
 	at, err := s.look(l, snap)
+	s.reached = &at.position
 	if err == nil && at.pages > 0 {
 		at.every = true
 		o, err = s.encode(l, at, l.Candidates(at.pages, at.floor, true), snap.Read)
@@ -269,10 +272,10 @@ func (s *Shipper) readCandidates(l *ledger.Ledger) (*object, error) {
 func (s *Shipper) encode(l *ledger.Ledger, at pinned, candidates iter.Seq[uint32], read func([]uint32, []byte) error) (*object, error) {
 	h := l.Header()
 	o := &object{
-		txid: ltx.TXID(h.TXID + 1), nonce: rand.Uint64() | 1, pageSize: at.pageSize, commit: at.pages,
+		txid: ltx.TXID(h.TXID + 1), nonce: nonce(), pageSize: at.pageSize, commit: at.pages,
 		// A clock that was set back must not turn the order of objects around.
-		time: time.UnixMilli(max(time.Now().UnixMilli(), h.HeadTimeMs+1)),
-		salt: at.salt, frame: at.frame,
+		time:     time.UnixMilli(max(time.Now().UnixMilli(), h.HeadTimeMs+1)),
+		position: at.position,
 	}
 	lock := ledger.LockPage(o.pageSize)
 	e := newEncoder(&s.body, o, s.cfg.Database, s.chunks)
@@ -297,7 +300,7 @@ func (s *Shipper) encode(l *ledger.Ledger, at pinned, candidates iter.Seq[uint32
 			if !at.every {
 				checksum ^= was
 			}
-			if was == is && !(at.resized && p == 1) && o.txid != 1 {
+			if was == is && !(at.resized && p == 1) && o.txid != 1 && !s.snapshot.doubt.has(p) {
 				continue
 			}
 			binary.LittleEndian.PutUint32(sum[:], p)
@@ -383,7 +386,7 @@ func (s *Shipper) prepare(l *ledger.Ledger, o *object) error {
 	}
 	l.ForgetFrom(o.commit)
 	atomic.StoreUint32(&h.DBPages, ledger.None)
-	if o.frame != 0 {
+	if o.position.Frame != 0 {
 		// The store will have what may still be in the WAL only, and a power
 		// loss can take that back: the file's stamp vouches for less.
 		h.Stamp.Valid = 0
@@ -400,9 +403,17 @@ func (s *Shipper) record(l *ledger.Ledger, o *object) {
 	atomic.StoreUint32(&h.DBPages, o.commit)
 	atomic.StoreUint64(&h.TXID, uint64(o.txid))
 	settleAttempts(h)
-	h.ShippedRing[h.ShippedNext%uint64(len(h.ShippedRing))] = ledger.Shipped{TXID: uint64(o.txid), Salt: o.salt, MxFrame: o.frame}
+	h.ShippedRing[h.ShippedNext%uint64(len(h.ShippedRing))] = ledger.Shipped{TXID: uint64(o.txid), Salt: o.position.Salt, MxFrame: o.position.Frame}
 	h.ShippedNext++
 	atomic.AddUint64(&h.Batches, 1)
+	s.chores.grown = true
+	if o.txid == 1 {
+		s.keepFromNow(h)
+	} else {
+		put := objstore.Object{Min: o.txid, Max: o.txid, Size: s.body.Size(), ModTime: o.time}
+		s.chores.noteRecent(put)
+		s.snapshot.note(put)
+	}
 	s.xor, s.xorKnown = o.checksum, o.checksum != 0 && err == nil
 	if err != nil {
 		// The sums could not be read back; unknown is what they stay.
@@ -455,6 +466,9 @@ func (s *Shipper) noteUndone(h *ledger.Header) {
 	atomic.StoreUint64(&h.UndoneLast, last)
 	s.cfg.Log(true, fmt.Sprintf("a recovery after a crash took back commits that the replica has, TXID %016x to %016x: the next object takes it back too", first, last))
 }
+
+// nonce marks an attempt; 0 is none.
+func nonce() uint64 { return rand.Uint64() | 1 }
 
 // wakeWaiters wakes those who wait for durable to move, in all processes.
 func wakeWaiters(h *ledger.Header) {

@@ -175,7 +175,7 @@ func (s *Shipper) abortUploads() error {
 	h := s.header()
 	for i := range h.Attempts {
 		a := &h.Attempts[i]
-		if id := a.UploadID(); a.TXID != 0 && id != "" {
+		if id := a.Upload.String(); a.TXID != 0 && id != "" {
 			switch err := s.cfg.Store.AbortUpload(s.ctx, objectOf(ltx.TXID(a.TXID)), id); {
 			case errors.Is(err, objstore.ErrRefused):
 				// Nothing that shipping depends on.
@@ -183,9 +183,22 @@ func (s *Shipper) abortUploads() error {
 			case err != nil:
 				return err
 			}
-			a.SetUploadID("")
+			a.Upload.Set("")
 		}
 	}
+	return s.abortKept()
+}
+
+// abortKept ends the upload of a merge or a snapshot that was under way.
+func (s *Shipper) abortKept() error {
+	u := &s.header().KeepUpload
+	if id := u.Upload.String(); u.Max != 0 && id != "" {
+		o := objstore.Object{Level: int(u.Level), Min: ltx.TXID(u.Min), Max: ltx.TXID(u.Max)}
+		if err := s.cfg.Store.AbortUpload(s.ctx, o, id); err != nil && !errors.Is(err, objstore.ErrRefused) {
+			return err
+		}
+	}
+	u.Max = 0
 	return nil
 }
 

@@ -80,6 +80,7 @@ func (s *Shipper) copySlice(l *ledger.Ledger, last bool) (at pinned, whole bool,
 	if at, err = s.look(l, snap); err != nil {
 		return at, false, err
 	}
+	s.reached = &at.position
 	if at.every || at.pages == 0 {
 		return at, false, errEverything
 	}

@@ -97,7 +97,7 @@ func (e *encoder) run() {
 	header := ltx.Header{
 		Version: ltx.Version, Flags: ltx.HeaderFlagNoChecksum,
 		PageSize: e.o.pageSize, Commit: e.o.commit,
-		MinTXID: e.o.txid, MaxTXID: e.o.txid,
+		MinTXID: e.o.txid, MaxTXID: max(e.o.txid, e.o.last),
 		Timestamp: e.o.time.UnixMilli(),
 		WALOffset: 32, NodeID: e.o.nonce,
 	}

@@ -202,7 +202,7 @@ func (m *memStore) Create(ctx context.Context, o objstore.Object, body objstore.
 	if err != nil {
 		return err
 	}
-	o.Size = int64(len(data))
+	o.Size, o.ModTime = int64(len(data)), meta.Timestamp
 	made := &memObject{name: o, data: data, meta: meta}
 	if m.attempt != nil {
 		m.attempt(made)

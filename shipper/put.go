@@ -24,6 +24,14 @@ const (
 	proofHolds = 150 * time.Second
 )
 
+// proofHolds is less where our own level 0 goes sooner.
+func (k Keep) proofHolds() time.Duration {
+	if k.on() {
+		return min(proofHolds, k.Policy.L0/2)
+	}
+	return proofHolds
+}
+
 // backoff doubles from half a second to 30 s, with jitter so that many
 // databases do not knock at a store together.
 type backoff struct{ last time.Duration }
@@ -135,7 +143,7 @@ func (s *Shipper) failStore(err error) {
 // something newer is there that is not ours, our object is taken back.
 func (s *Shipper) believe(o *object, name objstore.Object, began time.Duration) (time.Duration, error) {
 	now := bootTime()
-	stale := s.proof == 0 || now-s.proof > proofHolds
+	stale := s.proof == 0 || now-s.proof > s.cfg.Keep.proofHolds()
 	for stale || now-began > slowPut {
 		newer, err := s.cfg.Store.List(s.ctx, 0, o.txid+1)
 		if err == nil && len(newer) == 0 {
@@ -194,6 +202,7 @@ func (s *Shipper) acceptEarlier(name objstore.Object) error {
 	if err != nil {
 		return err
 	}
+	s.dropSnapshot()
 	h := s.header()
 	h.PageSize = header.PageSize
 	h.HeadSum, h.HeadTimeMs = ledger.HeadSum(raw[:]), header.Timestamp
@@ -235,7 +244,7 @@ func (s *Shipper) noteUpload(o *object, id string) {
 	h := s.header()
 	for i := range h.Attempts {
 		if h.Attempts[i].TXID == uint64(o.txid) && h.Attempts[i].Nonce == o.nonce {
-			h.Attempts[i].SetUploadID(id)
+			h.Attempts[i].Upload.Set(id)
 		}
 	}
 }
@@ -243,8 +252,8 @@ func (s *Shipper) noteUpload(o *object, id string) {
 // settleAttempts forgets the uploads of all objects up to the newest.
 func settleAttempts(h *ledger.Header) {
 	for i := range h.Attempts {
-		if a := &h.Attempts[i]; a.TXID <= h.TXID && a.UploadID() != "" {
-			a.SetUploadID("")
+		if a := &h.Attempts[i]; a.TXID <= h.TXID && a.Upload.String() != "" {
+			a.Upload.Set("")
 		}
 	}
 }

@@ -22,6 +22,15 @@
 // looks for a nonce of his own in its header: then it is his; otherwise another
 // writer is at the prefix and the shipper is fenced.
 //
+// # A history
+//
+// Objects of level 0 are merged into levels 1 to 3, snapshots are made of the
+// database itself, and what retention lets go is removed (keep.go, snapshot.go).
+// What is due is found in the ledger when a batch has ended: no timer runs, and a
+// process that lives for a second does its part. Merging and removing are a
+// goroutine's beside the batches, which touches only the store, and nothing is removed
+// before what replaces it is there.
+//
 // The role of shipper belongs to one process at a time, by a lock on the ledger.
 // The others wait for the end of that lock.
 package shipper
@@ -54,6 +63,9 @@ type Config struct {
 	// read safe from a power cut. While it fails nothing is put. May be nil.
 	Sync func() error
 
+	// Keep says how the history is kept.
+	Keep Keep
+
 	// Traffic counts what the store's client sends; may be nil.
 	Traffic *Traffic
 
@@ -70,6 +82,9 @@ type Config struct {
 
 	// watch is watchFile, save in tests.
 	watch func(path string, wake func()) (stop func(), err error)
+
+	// now is time.Now, save in tests.
+	now func() time.Time
 }
 
 // Traffic is counted by a store's client from any goroutine.
@@ -78,7 +93,8 @@ type Traffic struct {
 }
 
 // Shipper ships one database from one process, or waits until it may. It has
-// one goroutine, started by New and ended by Close.
+// one goroutine, started by New and ended by Close, which now and then starts
+// another that merges and removes objects (keep.go) and ends before it does.
 type Shipper struct {
 	cfg    Config
 	ledger atomic.Pointer[ledger.Ledger]
@@ -106,6 +122,8 @@ type Shipper struct {
 	state     State
 	cause     string
 	looked    looked      // of the batch under way
+	reached   *Position   // up to which it has read
+	base      *Position   // up to which everything is in the store or marked; nil: not known
 	body      spool.Spool // the batch under way
 	sums      spool.Spool
 	copies    copies
@@ -115,7 +133,9 @@ type Shipper struct {
 	busy      time.Duration // last pause for somebody else's lock
 	late      []*Drain      // to be served; some of them came while a PUT was being tried
 	told      string        // why the role could not be taken, when that was logged
-	base      Traffic       // at the begin of the term
+	before    Traffic       // at the begin of the term
+	chores    chores
+	snapshot  snapshot
 }
 
 // New opens the ledger of a database, making one where there is none, and
@@ -149,6 +169,9 @@ func newShipper(cfg Config) *Shipper {
 	}
 	if cfg.watch == nil {
 		cfg.watch = watchFile
+	}
+	if cfg.now == nil {
+		cfg.now = time.Now
 	}
 	s := &Shipper{
 		cfg:    cfg,
@@ -262,6 +285,8 @@ func (s *Shipper) lead() error {
 		if timer != nil {
 			timer.Stop()
 		}
+		s.stopChores()
+		s.dropSnapshot()
 	}()
 	if s.hasWork() && !s.state.Stuck() {
 		schedule(again)
@@ -287,6 +312,18 @@ func (s *Shipper) lead() error {
 			continue
 		case <-look:
 			s.signal()
+			continue
+		case r := <-s.chores.result:
+			s.endChores(r)
+			continue
+		case <-s.chores.again:
+			s.chores.again = nil
+			s.startSnapshot()
+			s.startChores()
+			continue
+		case <-s.snapshot.due:
+			s.copyMore()
+			s.startChores()
 			continue
 		case <-s.wake:
 			switch {
@@ -317,6 +354,8 @@ func (s *Shipper) lead() error {
 		case s.hasWork():
 			schedule(s.cfg.Interval)
 		}
+		s.startSnapshot()
+		s.startChores()
 	}
 }
 
@@ -361,6 +400,11 @@ func (s *Shipper) drain(d *Drain) error {
 		case <-time.After(again):
 		}
 	}
+	if err := s.finishCopy(d); err != nil {
+		return err
+	}
+	d.haveRead()
+	s.finishChores(d.deadline)
 	return nil
 }
 

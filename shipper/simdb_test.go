@@ -363,11 +363,20 @@ func (s *simSnapshot) PageSize() uint32 {
 
 func (s *simSnapshot) Pages() uint32 { return uint32(len(s.state)) }
 
-func (s *simSnapshot) Position() ([2]uint32, uint32) {
-	return [2]uint32{1, uint32(s.stamped)}, uint32(s.n - s.stamped)
+func (s *simSnapshot) Position() Position {
+	return Position{Salt: [2]uint32{1, uint32(s.stamped)}, Frame: uint32(s.n - s.stamped)}
 }
 
-func (s *simSnapshot) Tail() (pages []uint32, smallest uint32, ok bool) {
+func (s *simSnapshot) Tail(base *Position) (pages []uint32, smallest uint32, ok bool) {
+	if pages, smallest, ok = s.marked(); ok || base == nil {
+		return pages, smallest, ok
+	}
+	s.db.mu.Lock()
+	defer s.db.mu.Unlock()
+	return s.db.unmarked(int(base.Salt[1]+base.Frame), s.n, -1)
+}
+
+func (s *simSnapshot) marked() (pages []uint32, smallest uint32, ok bool) {
 	s.db.at("tail")
 	s.db.mu.Lock()
 	defer s.db.mu.Unlock()

@@ -118,7 +118,7 @@ func (s *Shipper) scan(l *ledger.Ledger) error {
 			return err
 		}
 	}
-	s.looked = looked{all, at.salt, at.frame}
+	s.looked = looked{all, &at.position}
 	return nil
 }
 
@@ -146,7 +146,7 @@ func (s *Shipper) readFirst(l *ledger.Ledger) (*object, error) {
 	if err != nil || first.pages == 0 {
 		return nil, err
 	}
-	s.looked = looked{all, first.salt, first.frame}
+	s.looked = looked{all, &first.position}
 	first.every, first.tail = true, nil
 	l.ClearInflight()
 	o, err := s.encodeSliced(l, first)
@@ -159,7 +159,7 @@ func (s *Shipper) readFirst(l *ledger.Ledger) (*object, error) {
 	}
 	list := s.copies.list(at.pages)
 	if at.pages == first.pages && len(list) == 0 {
-		o.salt, o.frame = at.salt, at.frame
+		o.position = at.position
 		return o, nil
 	}
 	return s.encodeAgain(l, at, first.pages, list)

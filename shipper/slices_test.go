@@ -86,3 +86,29 @@ func TestSlicesAreOneState(t *testing.T) {
 		t.Errorf("at most %d slices", slices)
 	}
 }
+
+// A program without walferry that restarts the WAL costs one look at all pages, and
+// what it commits after that none, as long as nobody with walferry writes either.
+func TestInvariant14_AForeignRestartCostsOneScan(t *testing.T) {
+	inBubble(t, func(g *rig) {
+		db, err := newSimDB(filepath.Join(filepath.Dir(g.db.path), "big.db"), 300)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.close()
+		g.db = db
+		s := g.stepper()
+		defer s.end()
+		g.batch(s)
+		db.commit(set(1, 7), true, true)
+		for n := range 6 {
+			reads := db.reads
+			g.batch(s)
+			g.replicated()
+			if scanned := db.reads-reads >= 300; scanned != (n == 0) {
+				t.Errorf("batch %d after the restart read %d pages", n, db.reads-reads)
+			}
+			db.commit(set(byte(2+n), uint32(10+n)), true, false)
+		}
+	})
+}

@@ -16,18 +16,28 @@ type Snapshot interface {
 	Pages() uint32    // the database's size
 
 	// Position is where the state ends in the WAL.
-	Position() (salt [2]uint32, frame uint32)
+	Position() Position
 
 	// Tail returns the pages of commits that are in the state and that no
 	// marker has marked yet, and the smallest size in pages that the database had
-	// meanwhile. Without ok it cannot be known, and every page is a candidate.
-	Tail() (pages []uint32, smallest uint32, ok bool)
+	// meanwhile. base, unless nil, is the Position of an earlier state in which
+	// everything was looked at: commits after it are found too, where the
+	// WAL was not restarted since. Without ok it cannot be known, and every
+	// page is a candidate.
+	Tail(base *Position) (pages []uint32, smallest uint32, ok bool)
 
 	// Read reads pages, one behind the other, into buf. ErrBusy where
 	// somebody waits for the database: the Snapshot is then to be closed at once.
 	Read(pages []uint32, buf []byte) error
 
 	Close()
+}
+
+// Position is the end of a state in the WAL.
+type Position struct {
+	Salt   [2]uint32
+	Frame  uint32
+	Header [12]uint32 // of the wal-index; the Source's own
 }
 
 // Errors of a Source.

@@ -55,17 +55,20 @@ type Status struct {
 	LagMs      int64  `json:"lag_ms"`  // age of the oldest commit that is not in the store; 0: none
 	Pending    int    `json:"pending_pages"`
 	// AllPending: what changed is not known, so every page is to be compared.
-	AllPending  bool   `json:"all_pending"`
-	LastError   string `json:"last_error"`
-	ErrorSince  string `json:"error_since"` // RFC 3339; empty without an error
-	Replica     string `json:"replica"`
-	IntervalMs  uint64 `json:"interval_ms"`
-	Batches     uint64 `json:"batches"` // these three since the shipper opened
-	Bytes       uint64 `json:"bytes"`
-	Requests    uint64 `json:"requests"`
-	ShipperPID  uint64 `json:"shipper_pid"` // 0: no process ships now
-	HeartbeatMs uint64 `json:"heartbeat_ms"`
-	Heartbeat   string `json:"heartbeat,omitempty"`
+	AllPending   bool   `json:"all_pending"`
+	LastError    string `json:"last_error"`
+	ErrorSince   string `json:"error_since"` // RFC 3339; empty without an error
+	Replica      string `json:"replica"`
+	IntervalMs   uint64 `json:"interval_ms"`
+	Batches      uint64 `json:"batches"` // these three since the shipper opened
+	Bytes        uint64 `json:"bytes"`
+	Requests     uint64 `json:"requests"`
+	ShipperPID   uint64 `json:"shipper_pid"` // 0: no process ships now
+	HeartbeatMs  uint64 `json:"heartbeat_ms"`
+	Heartbeat    string `json:"heartbeat,omitempty"`
+	SnapshotTXID string `json:"snapshot_txid,omitempty"` // the newest snapshot; empty: not known
+	SnapshotTime string `json:"snapshot_time,omitempty"`
+	KeepError    string `json:"keep_error,omitempty"` // why merging, snapshots or retention failed last
 	// Conditional: whether the store can tell two writers apart.
 	Conditional string `json:"conditional_writes"`
 	// Undone: TXIDs whose commits a recovery after a crash took back.
@@ -106,6 +109,11 @@ func ReadStatus(l *ledger.Ledger) Status {
 	if s.HeartbeatMs = atomic.LoadUint64(&h.HeartbeatMs); s.HeartbeatMs != 0 {
 		s.Heartbeat = rfc3339(s.HeartbeatMs)
 	}
+	if snapshot := atomic.LoadUint64(&h.SnapshotTXID); snapshot != 0 {
+		s.SnapshotTXID = ltx.TXID(snapshot).String()
+		s.SnapshotTime = rfc3339(uint64(atomic.LoadInt64(&h.SnapshotMs)))
+	}
+	s.KeepError = h.KeepError()
 	if l.Locked() {
 		s.ShipperPID = atomic.LoadUint64(&h.ShipperPID)
 	}

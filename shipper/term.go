@@ -68,8 +68,8 @@ func (s *Shipper) elect() error {
 	}
 	s.lock = lock
 	s.retry, s.busy = backoff{}, 0
-	s.base.Requests.Store(s.cfg.Traffic.Requests.Load())
-	s.base.Bytes.Store(s.cfg.Traffic.Bytes.Load())
+	s.before.Requests.Store(s.cfg.Traffic.Requests.Load())
+	s.before.Bytes.Store(s.cfg.Traffic.Bytes.Load())
 	s.beginTerm(l)
 	return nil
 }
@@ -78,7 +78,9 @@ func (s *Shipper) elect() error {
 func (s *Shipper) beginTerm(l *ledger.Ledger) {
 	h := l.Header()
 	s.term = l.Elect(os.Getpid())
-	s.claimed, s.proof, s.xorKnown = false, 0, false
+	s.claimed, s.proof, s.xorKnown, s.base = false, 0, false, nil
+	s.chores.grown, s.chores.recent = false, nil
+	s.dropSnapshot()
 	h.SetReplica(s.cfg.Store.String())
 	atomic.StoreUint64(&h.IntervalMs, uint64(s.cfg.Interval.Milliseconds()))
 	atomic.StoreUint64(&h.Batches, 0)
@@ -209,6 +211,6 @@ func (s *Shipper) succeed() {
 func (s *Shipper) beat() {
 	h := s.header()
 	atomic.StoreUint64(&h.HeartbeatMs, uint64(time.Now().UnixMilli()))
-	atomic.StoreUint64(&h.Requests, s.cfg.Traffic.Requests.Load()-s.base.Requests.Load())
-	atomic.StoreUint64(&h.Bytes, s.cfg.Traffic.Bytes.Load()-s.base.Bytes.Load())
+	atomic.StoreUint64(&h.Requests, s.cfg.Traffic.Requests.Load()-s.before.Requests.Load())
+	atomic.StoreUint64(&h.Bytes, s.cfg.Traffic.Bytes.Load()-s.before.Bytes.Load())
 }

@@ -18,9 +18,10 @@ import (
 // database is one file's replication in this process, shared by its connections
 // and handles.
 type database struct {
-	path string
-	opts options
-	ship *shipper.Shipper
+	path  string
+	opts  options
+	store objstore.Store
+	ship  *shipper.Shipper
 
 	// Protected by process.mu.
 	refs   int            // connections and handles
@@ -84,7 +85,7 @@ func (p *process) lookup(path string, o options) (db *database, why string, err 
 	}
 	ship, err := shipper.New(shipper.Config{
 		Database: path, Store: store, Source: source(path),
-		Interval: o.interval, Takeover: o.takeover, Sync: syncFirst, Traffic: traffic,
+		Interval: o.interval, Takeover: o.takeover, Sync: syncFirst, Keep: o.keep, Traffic: traffic,
 		Descriptors: ledger.Descriptors{Open: cext.OpenLockFD, Close: cext.CloseLockFD},
 		Log: func(isError bool, line string) {
 			level := cext.LogInfo
@@ -98,9 +99,28 @@ func (p *process) lookup(path string, o options) (db *database, why string, err 
 	if err != nil {
 		return nil, "the ledger cannot be kept beside the database: " + err.Error(), nil
 	}
-	db = &database{path: path, opts: o, ship: ship, refs: 1}
+	db = &database{path: path, opts: o, store: store, ship: ship, refs: 1}
 	p.databases[path] = db
 	return db, "", nil
+}
+
+// markTimeout bounds walferry_mark(), which SQL cannot give a context.
+const markTimeout = 60 * time.Second
+
+// mark ends the window under way and names the state that the store then has.
+func (db *database) mark(ctx context.Context, name string) (ltx.TXID, error) {
+	m := objstore.Mark{Name: name, TXID: 1, Time: time.Now()}
+	if err := m.Validate(); err != nil { // before anything is shipped for it
+		return 0, err
+	}
+	var err error
+	if m.TXID, err = db.ship.Sync(ctx); err != nil {
+		return 0, err
+	}
+	if m.TXID == 0 {
+		return 0, errors.New("there is nothing to mark yet: the database is empty")
+	}
+	return m.TXID, db.store.PutMark(ctx, m)
 }
 
 // leave gives a reference back. The last one waits for the last batch, at most
@@ -192,6 +212,19 @@ func (d *Database) Sync(ctx context.Context) (ltx.TXID, error) {
 	txid, err := d.db.ship.Sync(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("sync %s: %w", d.db.path, err)
+	}
+	return txid, nil
+}
+
+// Mark ships what is committed now and gives the newest object a name, by which
+// `walferry restore -mark` finds it; it returns the object's TXID. The name has 1 to
+// 200 bytes of UTF-8 without control characters and need not be unique: the newest
+// of a name is found. Retention keeps what the mark needs for as long as the option
+// mark_retention says.
+func (d *Database) Mark(ctx context.Context, name string) (ltx.TXID, error) {
+	txid, err := d.db.mark(ctx, name)
+	if err != nil {
+		return 0, fmt.Errorf("mark %s: %w", d.db.path, err)
 	}
 	return txid, nil
 }

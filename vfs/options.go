@@ -7,11 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/walferry/walferry/cext"
+	"github.com/walferry/walferry/internal/history"
 	"github.com/walferry/walferry/internal/objstore"
+	"github.com/walferry/walferry/shipper"
 )
 
 // options of one database. The zero value is not useful; see defaults.
@@ -24,19 +27,33 @@ type options struct {
 	require      bool
 	syncFirst    bool // fdatasync the WAL before what was read from it is put
 	makeDefault  bool
+	keep         shipper.Keep
+	invalid      error // what an Option was given that it cannot take
 	store        objstore.Options
 	logLevel     int
 }
 
 func defaults() options {
-	return options{interval: time.Second, closeTimeout: 10 * time.Second, logLevel: cext.LogError}
+	o := options{interval: time.Second, closeTimeout: 10 * time.Second, logLevel: cext.LogError}
+	o.keep = shipper.Keep{SnapshotInterval: day, Policy: history.Policy{L0: 5 * time.Minute, Marks: 7 * day}}
+	o.keep.Policy.Retention, _ = history.ParseLimits("24h")
+	return o
 }
+
+const day = 24 * time.Hour
 
 // Bounds of the interval: below, a batch would follow a batch without a pause;
 // above, nobody would call it replication.
 const (
 	minInterval = 10 * time.Millisecond
 	maxInterval = time.Hour
+)
+
+// Bounds of what is kept. That the name of an object stays taken for a while is
+// how two writers are told apart, so level 0 cannot go at once.
+const (
+	minL0   = time.Second
+	maxKeep = 100 * 365 * day
 )
 
 // An option may be given in the URI and in the environment.
@@ -62,6 +79,22 @@ var allOptions = []option{
 	{"takeover", "WALFERRY_TAKEOVER", func(o *options, v string) (err error) { o.takeover, err = boolean(v); return err }},
 	{"require", "WALFERRY_REQUIRE", func(o *options, v string) (err error) { o.require, err = boolean(v); return err }},
 	{"sync_before_ship", "WALFERRY_SYNC_BEFORE_SHIP", func(o *options, v string) (err error) { o.syncFirst, err = boolean(v); return err }},
+	{"snapshot_interval", "WALFERRY_SNAPSHOT_INTERVAL", func(o *options, v string) (err error) {
+		o.keep.SnapshotInterval, err = duration(v, 0, maxKeep, "a duration such as 24h or 7d, or 0 to merge and remove nothing")
+		return err
+	}},
+	{"retention", "WALFERRY_RETENTION", func(o *options, v string) (err error) {
+		o.keep.Policy.Retention, err = history.ParseLimits(v)
+		return err
+	}},
+	{"l0_retention", "WALFERRY_L0_RETENTION", func(o *options, v string) (err error) {
+		o.keep.Policy.L0, err = duration(v, minL0, maxKeep, "a duration from 1s, such as 5m")
+		return err
+	}},
+	{"mark_retention", "WALFERRY_MARK_RETENTION", func(o *options, v string) (err error) {
+		o.keep.Policy.Marks, err = duration(v, 0, maxKeep, "a duration such as 168h or 7d")
+		return err
+	}},
 	{"default", "WALFERRY_DEFAULT", func(o *options, v string) (err error) { o.makeDefault, err = boolean(v); return err }},
 	{"endpoint", "", func(o *options, v string) error { o.store.Endpoint = v; return nil }},
 	{"region", "", func(o *options, v string) error { o.store.Region = v; return nil }},
@@ -91,6 +124,9 @@ func (o *options) apply(from string, get func(option) (string, bool)) error {
 			name := opt.name
 			if from == "environment" {
 				name = opt.env
+			}
+			if errors.Is(err, history.ErrLimits) { // it says itself what is allowed
+				return fmt.Errorf("%s %s: %w", from, name, err)
 			}
 			return fmt.Errorf("%s %s=%q: allowed is %w", from, name, v, err)
 		}
@@ -134,6 +170,11 @@ func expand(replica, path string) string {
 
 func duration(v string, low, high time.Duration, allowed string) (time.Duration, error) {
 	d, err := time.ParseDuration(v)
+	if days, ok := strings.CutSuffix(v, "d"); ok {
+		var n float64
+		n, err = strconv.ParseFloat(days, 64)
+		d = time.Duration(n * float64(day))
+	}
 	if err != nil || d < low || d > high {
 		return low, errors.New(allowed)
 	}
@@ -190,6 +231,31 @@ func WithRequire() Option { return func(o *options) { o.require = true } }
 // synchronous=OFF can come back with less all the same.
 func WithSyncBeforeShip() Option { return func(o *options) { o.syncFirst = true } }
 
+// WithSnapshotInterval sets the age of the newest snapshot at which another is
+// made, if something has changed since; 0 merges and removes nothing.
+func WithSnapshotInterval(d time.Duration) Option {
+	return func(o *options) { o.keep.SnapshotInterval = d }
+}
+
+// WithRetention sets how far back the database can be restored: a time, as in
+// "72h", or other limits, "50GB", "20x" (times the database's size), "100p" (points),
+// or several of them with commas. See history.ParseLimits.
+func WithRetention(limits string) Option {
+	return func(o *options) {
+		var err error
+		if o.keep.Policy.Retention, err = history.ParseLimits(limits); err != nil {
+			o.invalid = fmt.Errorf("retention: %w", err)
+		}
+	}
+}
+
+// WithL0Retention sets how long every single window can be restored, from 1s;
+// beyond that one in 30 seconds can.
+func WithL0Retention(d time.Duration) Option { return func(o *options) { o.keep.Policy.L0 = d } }
+
+// WithMarkRetention sets how long marks can be restored.
+func WithMarkRetention(d time.Duration) Option { return func(o *options) { o.keep.Policy.Marks = d } }
+
 // WithDefault registers walferry as the default VFS.
 func WithDefault() Option { return func(o *options) { o.makeDefault = true } }
 
@@ -202,6 +268,12 @@ func WithRegion(region string) Option { return func(o *options) { o.store.Region
 func (o *options) validate() error {
 	if o.interval < minInterval || o.interval > maxInterval {
 		return fmt.Errorf("interval %v: allowed is a duration from 10ms to 1h", o.interval)
+	}
+	if o.invalid != nil {
+		return o.invalid
+	}
+	if o.keep.SnapshotInterval < 0 || o.keep.Policy.L0 < minL0 || o.keep.Policy.Marks < 0 {
+		return fmt.Errorf("snapshot interval %v, level 0 retention %v, mark retention %v: allowed are durations, for level 0 from %v", o.keep.SnapshotInterval, o.keep.Policy.L0, o.keep.Policy.Marks, minL0)
 	}
 	if o.closeTimeout < 0 {
 		return fmt.Errorf("close timeout %v: allowed is 0 or more", o.closeTimeout)

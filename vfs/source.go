@@ -20,6 +20,23 @@ func (s source) Pin(scan bool) (shipper.Snapshot, error) {
 
 type snapshot struct{ *cext.Reader }
 
+// Words of the wal-index's header; see cext/wf.h.
+const hdrMxFrame, hdrSalt = 4, 8
+
+func (s snapshot) Position() (p shipper.Position) {
+	p.Header = s.Header()
+	p.Frame = p.Header[hdrMxFrame]
+	copy(p.Salt[:], p.Header[hdrSalt:])
+	return p
+}
+
+func (s snapshot) Tail(base *shipper.Position) ([]uint32, uint32, bool) {
+	if base == nil {
+		return s.Reader.Tail(nil)
+	}
+	return s.Reader.Tail(&base.Header)
+}
+
 func (s snapshot) Read(pages []uint32, buf []byte) error {
 	return shipperError(s.Reader.Read(pages, buf))
 }

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -164,6 +165,18 @@ func (p *process) Status(handle uint64) string {
 		return `{"state":"off","cause":"status cannot be encoded"}`
 	}
 	return string(b)
+}
+
+// Mark is walferry_mark().
+func (p *process) Mark(handle uint64, name string) (uint64, error) {
+	db := p.byHandle(handle)
+	if db == nil {
+		return 0, errors.New("the connection is closed")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), markTimeout)
+	defer cancel()
+	txid, err := db.mark(ctx, name)
+	return uint64(txid), err
 }
 
 // Exit waits for the last batches of databases that nobody closed.

@@ -38,12 +38,15 @@ type Stamp struct {
 	MtimeNs, CtimeNs int64
 }
 
+// UploadID is the id of a multipart upload, NUL-terminated; empty if there is none.
+type UploadID [240]byte
+
 // Attempt is one try to put an object whose outcome may not be known. TXID 0
 // marks a free slot.
 type Attempt struct {
 	TXID   uint64
 	Nonce  uint64
-	Upload [240]byte // id of a multipart upload, NUL-terminated; empty if none
+	Upload UploadID
 }
 
 // Shipped tells where in the WAL an object ended.
@@ -121,6 +124,29 @@ type Header struct {
 	Attempts      [16]Attempt
 	ShippedRing   [64]Shipped
 	ShippedNext   uint64
+
+	Kept
+	KeepUpload    KeepUpload
+	KeepErrorText [512]byte
+}
+
+// KeepUpload is a multipart upload of a merge or a snapshot, to be aborted should
+// the process end before it does. Max 0: there is none.
+type KeepUpload struct {
+	Level, Min, Max uint64
+	Upload          UploadID
+}
+
+// Kept is what the shipper knows of the levels above 0 without asking the store,
+// so that what is due is found by a process that lives for a second too. Times are
+// milliseconds since 1970; 0 is not known, or never.
+type Kept struct {
+	LevelEnd     [3]uint64 // of levels 1 to 3: the TXID that each ends with
+	LevelMs      [3]int64  // when each was last brought up to date
+	SnapshotTXID uint64    // the newest snapshot
+	SnapshotMs   int64     // its time
+	TrimmedMs    int64     // when level 0 was last trimmed
+	SweptMs      int64     // when retention was last applied to all levels
 }
 
 // segment is the rest of the file, repeated.

@@ -203,7 +203,7 @@ func garble(t *testing.T, seed uint64) {
 	h := g.Header()
 	_, _, _, _, _ = h.Cause(), h.LastError(), h.Replica(), h.ID(), g.Pending()
 	for i := range h.Attempts {
-		_ = h.Attempts[i].UploadID()
+		_ = h.Attempts[i].Upload.String()
 	}
 	g.Unknown(h.DBPages, 3)
 	g.XOR(h.DBPages, 3)
@@ -245,12 +245,12 @@ func TestTextsAreCutToTheirField(t *testing.T) {
 		t.Fatalf("Cause = %q", l.header.Cause())
 	}
 	var a Attempt
-	a.SetUploadID(strings.Repeat("u", 239))
-	if len(a.UploadID()) != 239 {
+	a.Upload.Set(strings.Repeat("u", 239))
+	if len(a.Upload.String()) != 239 {
 		t.Fatal("an id that just fits is not kept")
 	}
-	a.SetUploadID(strings.Repeat("u", 240))
-	if a.UploadID() != "" {
+	a.Upload.Set(strings.Repeat("u", 240))
+	if a.Upload.String() != "" {
 		t.Fatal("an id that does not fit is kept in part")
 	}
 }

@@ -256,6 +256,12 @@ func (h *Header) Replica() string { return h.text(h.ReplicaText[:]) }
 // SetReplica replaces the URL. One that does not fit is an error of the caller's.
 func (h *Header) SetReplica(s string) { h.setText(h.ReplicaText[:], s) }
 
+// KeepError says why merging or retention failed last, empty if it did not.
+func (h *Header) KeepError() string { return h.text(h.KeepErrorText[:]) }
+
+// SetKeepError replaces it; at most 511 bytes are kept.
+func (h *Header) SetKeepError(s string) { h.setText(h.KeepErrorText[:], s) }
+
 // ID is the database's id, 32 hex digits.
 func (h *Header) ID() string {
 	const digits = "0123456789abcdef"
@@ -266,22 +272,22 @@ func (h *Header) ID() string {
 	return string(b)
 }
 
-// UploadID is the attempt's multipart upload, empty if it has none.
-func (a *Attempt) UploadID() string {
-	for i, c := range a.Upload {
+// String is empty where there is no upload.
+func (u *UploadID) String() string {
+	for i, c := range u {
 		if c == 0 {
-			return string(a.Upload[:i])
+			return string(u[:i])
 		}
 	}
 	return ""
 }
 
-// SetUploadID records a multipart upload. An id that is too long to keep is not
-// kept: its parts are then left to the store's own housekeeping.
-func (a *Attempt) SetUploadID(id string) {
-	clear(a.Upload[:])
-	if len(id) < len(a.Upload) {
-		copy(a.Upload[:], id)
+// Set records an upload. An id that is too long to keep is not kept: its parts are
+// then left to the store's own housekeeping.
+func (u *UploadID) Set(id string) {
+	clear(u[:])
+	if len(id) < len(u) {
+		copy(u[:], id)
 	}
 }
 

@@ -31,6 +31,11 @@ func TestWrong_AnOptionFailsTheOpenInOneLine(t *testing.T) {
 		{file + "&takeover=2", `option takeover="2": allowed is 0 or 1`},
 		{file + "&require=please", `option require="please": allowed is 0 or 1`},
 		{file + "&default=x", `option default="x": allowed is 0 or 1`},
+		{file + "&snapshot_interval=daily", `option snapshot_interval="daily": allowed is a duration such as 24h or 7d, or 0 to merge and remove nothing`},
+		{file + "&l0_retention=1ms", `option l0_retention="1ms": allowed is a duration from 1s, such as 5m`},
+		{file + "&mark_retention=ever", `option mark_retention="ever": allowed is a duration such as 168h or 7d`},
+		{file + "&retention=much", `option retention: not a retention: "much": it is not understood: allowed are a time ("72h", "7d", "2w"), a size ("500MB", "50GiB"), ` +
+			`a multiple of the database's size ("20x") and a number of restore points ("100p"), each at most once, with commas between them`},
 		{file + "&log=loud", `option log="loud": allowed is off, error, info, debug`},
 		{s3 + "&path_style=2", `option path_style="2": allowed is 0 or 1`},
 		{s3 + "&endpoint=ftp://host", `not a replica URL: endpoint "ftp://host": allowed are host:port, http://host:port and https://host:port`},

@@ -57,17 +57,17 @@ func TestADeltaDownloadsWhatDiffers(t *testing.T) {
 	for _, checked := range []bool{true, false} {
 		h := longStory(t, 4096)
 		h.checked = checked
-		h.next(3000)
-		h.next(3000, 5, 700)
+		h.next(1000)
+		h.next(1000, 5, 700)
 		out := filepath.Join(t.TempDir(), "out.db")
 		first, err := Restore(background, h.store, out, Options{Delta: true})
 		if err != nil || first.Delta || first.Whole != "" {
 			t.Fatalf("where there is none yet: %+v, %v", first, err)
 		}
-		h.next(3010, 7, 900, 901)
-		h.next(2990, 8)
-		h.next(2995, 9, 2000)
-		h.step(2995, 2000, 2001)
+		h.next(1010, 7, 900, 901)
+		h.next(990, 8)
+		h.next(995, 9, 800)
+		h.step(995, 800, 801)
 		h.put(1, 3) // and no level 0 of it
 		// The application has written too, and what a WAL says does not count.
 		f, err := os.OpenFile(out, os.O_RDWR, 0)
@@ -81,7 +81,7 @@ func TestADeltaDownloadsWhatDiffers(t *testing.T) {
 		write(t, out+"-wal", "old", 0o600)
 
 		r := deltaTo(t, h, out, h.txid)
-		if !r.Delta || r.Whole != "" || r.Kept < 2900 || r.Bytes > 200_000 || r.Plan.Size() < 5_000_000 {
+		if !r.Delta || r.Whole != "" || r.Kept < 960 || r.Bytes > 150_000 || r.Plan.Size() < 2_000_000 {
 			t.Errorf("%+v", r)
 		}
 		// Nothing has changed.
@@ -89,7 +89,7 @@ func TestADeltaDownloadsWhatDiffers(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		// And back.
-		if r := deltaTo(t, h, out, 2); !r.Delta || r.Kept < 2900 || r.Bytes > 400_000 {
+		if r := deltaTo(t, h, out, 2); !r.Delta || r.Kept < 960 || r.Bytes > 200_000 {
 			t.Errorf("%+v", r)
 		}
 		// A database of the past has no ledger.
@@ -236,13 +236,13 @@ func TestADeltaFromALedgerBetweenTwoTXIDs(t *testing.T) {
 
 func TestAFailedDeltaTouchesNothing(t *testing.T) {
 	h := longStory(t, 4096)
-	h.next(3000)
+	h.next(500)
 	out := filepath.Join(t.TempDir(), "out.db")
 	if _, err := Restore(background, h.store, out, Options{}); err != nil {
 		t.Fatal(err)
 	}
-	h.next(3000, 7, 8)
-	h.next(3000, 1000)
+	h.next(500, 7, 8)
+	h.next(500, 300)
 	before, _ := os.ReadFile(out + "-ledger")
 	unreachable := errors.New("no such luck")
 	for nth := 1; ; nth++ {

@@ -65,7 +65,7 @@ func fetch(ctx context.Context, store objstore.Store, spans iter.Seq[span]) *fet
 	ctx, cancel := context.WithCancel(ctx)
 	f := &fetcher{
 		store:  store,
-		parts:  make(chan *part, windowParts),
+		parts:  make(chan *part, windowParts-1), // and the one that take waits for
 		bytes:  semaphore.NewWeighted(windowBytes),
 		free:   make(chan []byte, windowBytes/partSize),
 		cancel: cancel,

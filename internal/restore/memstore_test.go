@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/superfly/ltx"
 
@@ -29,8 +30,15 @@ type memStore struct {
 	opens   int
 	served  atomic.Int64 // bytes
 
+	sizes map[key]int64 // where a listing says something else
+	wait  time.Duration // that each read takes
+	most  atomic.Int64  // reads at a time
+	now   atomic.Int64
+
 	// open, if set, decides about each read before it is made.
 	open func(o objstore.Object, off int64, nth int) error
+	// stall, if set, makes reads wait for the end of their context.
+	stall func(nth int) bool
 	// cut, if set, is how many bytes a read gives before its connection breaks.
 	cut func(nth int) (n int64, ok bool)
 }
@@ -49,7 +57,11 @@ func (s *memStore) List(_ context.Context, level int, from ltx.TXID) ([]objstore
 	var all []objstore.Object
 	for k, b := range s.objects {
 		if k.level == level && k.min >= from {
-			all = append(all, objstore.Object{Level: level, Min: k.min, Max: k.max, Size: int64(len(b))})
+			size, ok := s.sizes[k]
+			if !ok {
+				size = int64(len(b))
+			}
+			all = append(all, objstore.Object{Level: level, Min: k.min, Max: k.max, Size: size})
 		}
 	}
 	slices.SortFunc(all, func(a, b objstore.Object) int {
@@ -71,6 +83,17 @@ func (s *memStore) Open(ctx context.Context, o objstore.Object, off, n int64) (i
 	}
 	if !ok {
 		return nil, fmt.Errorf("open %s: %w", o, objstore.ErrNotExist)
+	}
+	if s.stall != nil && s.stall(nth) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if s.wait > 0 {
+		if n := s.now.Add(1); n > s.most.Load() {
+			s.most.Store(n)
+		}
+		time.Sleep(s.wait) // in a bubble
+		s.now.Add(-1)
 	}
 	b = b[min(off, int64(len(b))):]
 	if n >= 0 {

@@ -19,8 +19,9 @@ import (
 // Exit codes.
 const (
 	exitOK      = 0
-	exitFailure = 1
+	exitFailure = 1 // of verify: something is damaged
 	exitUsage   = 2
+	exitUnknown = 3 // of verify: it could not be found out
 )
 
 // command is one of walferry's commands, in a file of its own.
@@ -30,7 +31,7 @@ type command struct {
 	help                string
 }
 
-var commands = []*command{restoreCommand, lsCommand, statusCommand, versionCommand}
+var commands = []*command{restoreCommand, lsCommand, verifyCommand, statusCommand, versionCommand}
 
 var versionCommand = &command{
 	name:    "version",
@@ -77,8 +78,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			fmt.Fprintln(stderr, "`walferry help` lists the commands.")
 		}
 		return exitUsage
+	case errors.Is(err, errDamaged):
+		return exitFailure // all is said
 	}
 	fmt.Fprintln(stderr, "walferry:", err)
+	if unchecked := new(errUnchecked); errors.As(err, &unchecked) {
+		return exitUnknown
+	}
 	return exitFailure
 }
 

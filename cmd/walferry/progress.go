@@ -19,6 +19,7 @@ const plainEvery = 5 * time.Second
 // now and then.
 type progress struct {
 	w     io.Writer
+	what  string // is being done
 	quiet bool
 	tty   bool
 	bar   *progressbar.ProgressBar
@@ -26,7 +27,7 @@ type progress struct {
 }
 
 func newProgress(w io.Writer, quiet bool) *progress {
-	p := &progress{w: w, quiet: quiet, last: time.Now()}
+	p := &progress{w: w, what: "restoring", quiet: quiet, last: time.Now()}
 	if f, ok := w.(*os.File); ok {
 		p.tty = term.IsTerminal(int(f.Fd()))
 	}
@@ -41,7 +42,7 @@ func (p *progress) update(done, total int64) {
 		if p.bar == nil || done == 0 {
 			p.bar = progressbar.NewOptions64(total,
 				progressbar.OptionSetWriter(p.w),
-				progressbar.OptionSetDescription("restoring"),
+				progressbar.OptionSetDescription(p.what),
 				progressbar.OptionShowBytes(true),
 				progressbar.OptionThrottle(100*time.Millisecond),
 				progressbar.OptionFullWidth(),
@@ -51,7 +52,7 @@ func (p *progress) update(done, total int64) {
 		_ = p.bar.Set64(done)
 	case time.Since(p.last) >= plainEvery:
 		p.last = time.Now()
-		fmt.Fprintf(p.w, "restoring: %s of %s, %d %%\n", size(done), size(total), done*100/total)
+		fmt.Fprintf(p.w, "%s: %s of %s, %d %%\n", p.what, size(done), size(total), done*100/total)
 	}
 }
 

@@ -220,6 +220,19 @@ static int parse_token(const char *text, uint64_t *epoch, uint64_t *window) {
   return *end == 0;
 }
 
+/* The file of the connection whose ledger a token is of, NULL if none is: it is
+** of before, and then the schema tells. */
+static struct wf_file *file_of_token(sqlite3 *db, uint64_t epoch) {
+  const char *schema;
+  for (int i = 0; (schema = sqlite3_db_name(db, i)) != 0; i++) {
+    struct wf_file *f = 0;
+    if (sqlite3_file_control(db, schema, WF_FCNTL_FILE, &f) != SQLITE_OK || !f) continue;
+    struct wf_ledger *h = f->db ? wf_ledger_of(f->db) : 0;
+    if (h && load(&h->epoch) == epoch) return f;
+  }
+  return 0;
+}
+
 /* walferry_wait(token, timeout_ms [, schema]): 1 once the token's commits are in
 ** the store, 0 when the time is over, an error where that cannot be known. */
 static void f_wait(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
@@ -231,6 +244,8 @@ static void f_wait(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
     sqlite3_result_error(ctx, "walferry: not a token of walferry_token()", -1);
     return;
   }
+  struct wf_file *its = file_of_token(sqlite3_context_db_handle(ctx), epoch);
+  if (its) f = its;
   int64_t timeout = sqlite3_value_int64(argv[1]);
   if (timeout < 0) timeout = 0;
   if (timeout > INT64_MAX / 4) timeout = INT64_MAX / 4;

@@ -46,6 +46,7 @@ func (s State) Stuck() bool { return s >= StateFenced }
 // Status is what a ledger says of its database's replication. Times are
 // milliseconds.
 type Status struct {
+	// State is a State's name, "stopped" where no process ships, or "off".
 	State      string `json:"state"`
 	Cause      string `json:"cause"`
 	DatabaseID string `json:"database_id"`
@@ -116,6 +117,9 @@ func ReadStatus(l *ledger.Ledger) Status {
 	s.KeepError = h.KeepError()
 	if l.Locked() {
 		s.ShipperPID = atomic.LoadUint64(&h.ShipperPID)
+	} else if !state.Stuck() {
+		// The ledger has what the last shipper wrote before it ended.
+		s.State, s.Cause = "stopped", "no process ships"
 	}
 	switch atomic.LoadUint32(&h.Conditional) {
 	case conditionalYes:

@@ -67,6 +67,11 @@ confirm(c, "other")
 a, b = status(c), status(c, "other")
 assert a["replica"] == REPLICA and b["replica"] == replica, (a, b)
 assert a["database_id"] != b["database_id"]
+# A token is of one database, whichever the call names.
+c.execute("INSERT INTO other.u VALUES(0)")
+assert one(c, "SELECT walferry_wait(walferry_token('other'), 0)") == 0
+confirm(c, "other")
+c.execute("DELETE FROM other.u WHERE v = 0")
 assert sync(c, "other") == one(c, "SELECT walferry_txid('other')")
 c.execute("INSERT INTO other.u VALUES(3)")
 c.execute("DETACH other")

@@ -76,6 +76,9 @@ func TestStatus_TheCommandLineReadsTheLedger(t *testing.T) {
 	if text := p.walferry("status", p.db).ok(t).stdout; !strings.Contains(text, "none: no program") || !strings.Contains(text, "nothing") {
 		t.Errorf("status after the close: %s", text)
 	}
+	if state := p.status()["state"]; state != "stopped" {
+		t.Errorf("nobody ships, and the state is %v", state)
+	}
 }
 
 // TestSay_AReplicaThatCannotBeADirectory holds the status and require=1 of a file

@@ -238,7 +238,10 @@ static void after_fork_child(void) {
   for (int i = 0; i < wf.lock_fd_n; i++) close(wf.lock_fds[i]);
   wf.lock_fd_n = 0;
   wf.readers = 0;
-  for (struct wf_db *db = wf.dbs; db; db = db->next) db->files = 0;
+  for (struct wf_db *db = wf.dbs; db; db = db->next) {
+    db->files = 0;
+    atomic_store(&db->ours, 0);
+  }
   atomic_store(&wf.fork_pending, 0);
   pthread_mutex_unlock(&wf.mu);
 }

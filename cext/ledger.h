@@ -50,6 +50,7 @@
 /* What our reader is doing. */
 #define WF_READER_BATCH 1 /* gives way to every yield */
 #define WF_READER_SCAN 2  /* long: gives way to WF_YIELD_EXCLUSIVE only */
+#define WF_READER_WRITES 4 /* and one of ours has WAL_WRITE_LOCK, or asks for it */
 
 /* What the file of the database looked like when `seen` was true of it and
 ** there was no WAL. */

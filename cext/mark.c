@@ -99,11 +99,12 @@ static int stamp_of(const char *path, struct wf_stamp *s) {
 }
 
 /* Stamps the database file. File times move in ticks of some milliseconds: the
-** tick of the last write must be over, or one after the stamp could look alike. */
-static void take_stamp(struct wf_file *f, struct wf_ledger *h) {
+** tick of the last write must be over, or one after the stamp could look alike.
+** Waits for that at most as many milliseconds. */
+static void take_stamp(struct wf_file *f, struct wf_ledger *h, int ms) {
   struct wf_stamp s;
   h->stamp.valid = 0;
-  for (int i = 0; i < 50; i++) {
+  for (int i = 0; i <= ms; i++) {
     struct timespec now, wait = {0, 1000000};
     if (!stamp_of(f->path, &s)) return;
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
@@ -111,7 +112,7 @@ static void take_stamp(struct wf_file *f, struct wf_ledger *h) {
       h->stamp = s;
       return;
     }
-    nanosleep(&wait, 0);
+    if (i < ms) nanosleep(&wait, 0);
   }
 }
 
@@ -126,7 +127,7 @@ static int fresh_wal(struct wf_file *f, struct wf_ledger *h, const uint32_t now[
   int known = seen_is_set(h) && stamp_of(f->path, &s) && same_stamp(&s, &h->stamp);
   if (!known) {
     __atomic_fetch_add(&h->all, 1, __ATOMIC_SEQ_CST);
-    take_stamp(f, h);
+    take_stamp(f, h, 0); /* WAL_WRITE_LOCK is held, which somebody may want; the last close waits */
   }
   write_seen(h, now);
   return known;
@@ -212,6 +213,6 @@ int wf_header_is_seen(struct wf_file *f) {
 void wf_stamp_closed(struct wf_file *f) {
   struct wf_ledger *h = f->db ? wf_ledger_of(f->db) : 0;
   if (!h || !wf_header_is_seen(f)) return;
-  take_stamp(f, h);
+  take_stamp(f, h, 50);
   fdatasync(f->db->fd);
 }

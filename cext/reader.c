@@ -109,6 +109,7 @@ static int open_reader(const char *path, int scan, struct wf_reader **out, char 
   }
   r->scan = scan;
   r->db = wf_db_get(path);
+  if (r->db) atomic_fetch_add(&r->db->ours, 1);
   if (r->db && (r->h = wf_ledger_of(r->db)) != 0) {
     __atomic_store_n(&r->h->yield, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&r->h->reader, scan ? WF_READER_SCAN : WF_READER_BATCH, __ATOMIC_SEQ_CST);
@@ -317,6 +318,7 @@ void wf_reader_close(struct wf_reader *r) {
     __atomic_store_n(&r->h->reader, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&r->h->yield, 0, __ATOMIC_SEQ_CST);
   }
+  if (r->db) atomic_fetch_sub(&r->db->ours, 1);
   wf_db_put(r->db);
   free(r);
   wf_reader_leave();
@@ -333,6 +335,8 @@ int wf_set_journal_mode(const char *path, const char *wanted) {
     sqlite3_free(sql);
     return 0;
   }
+  struct wf_db *db = wf_db_get(path);
+  if (db) atomic_fetch_add(&db->ours, 1);
   if (open_connection(path, &conn) == SQLITE_OK &&
       sqlite3_prepare_v2(conn, sql, -1, &stmt, 0) == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW) {
     const char *mode = (const char *)sqlite3_column_text(stmt, 0);
@@ -340,6 +344,8 @@ int wf_set_journal_mode(const char *path, const char *wanted) {
   }
   sqlite3_finalize(stmt);
   sqlite3_close(conn);
+  if (db) atomic_fetch_sub(&db->ours, 1);
+  wf_db_put(db);
   sqlite3_free(sql);
   wf_reader_leave();
   return done;

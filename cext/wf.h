@@ -33,7 +33,7 @@ enum { HDR_ICHANGE = 2, HDR_FLAGS = 3, HDR_MXFRAME = 4, HDR_NPAGE = 5,
        HDR_CKSUM = 6, HDR_SALT = 8, HDR_WORDS = 12 };
 
 /* Locks of the wal-index (wal.c, SQLITE_SHM_NLOCK). */
-enum { SHM_WRITE = 0, SHM_CKPT = 1, SHM_READ0 = 3, SHM_READ1 = 4, SHM_READS = 4 };
+enum { SHM_WRITE = 0, SHM_CKPT = 1, SHM_RECOVER = 2, SHM_READ0 = 3, SHM_READ1 = 4, SHM_READS = 4 };
 
 /*
 ** One per database and process, shared by its connections. Fields are set
@@ -47,6 +47,7 @@ struct wf_db {
   _Atomic(struct wf_ledger *) ledger; /* NULL: there is none yet */
   int64_t next_try_ms;                /* when to look for a ledger again */
   int files;                          /* connections of the application */
+  atomic_int ours;                    /* connections of ours that are open here */
   atomic_int auto_wal;                /* may be switched to WAL mode */
   atomic_int explicit_mode;           /* the application chose a journal mode */
   _Atomic(struct wf_segment *) *chunks[WF_CHUNKS];

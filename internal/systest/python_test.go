@@ -84,6 +84,28 @@ c.close()
 	}
 }
 
+// Without walferry nobody else would be at these databases: no statement may
+// find one locked, least of all by a connection of ours that opens or closes.
+func TestInvariant9_ADatabaseOfOneConnectionIsNeverLocked(t *testing.T) {
+	t.Parallel()
+	newPlace(t).python(`
+import shutil, tempfile, time
+for i in range(40):
+    d = tempfile.mkdtemp(dir="/dev/shm")
+    c = connect(f"{d}/a.db", replica=f"file://{d}/r", interval="10ms", close_timeout=0)
+    c.execute("PRAGMA busy_timeout=0")
+    for n, sql in enumerate(["CREATE TABLE t(v)"] + ["INSERT INTO t VALUES(1)", "SELECT * FROM t", "DELETE FROM t"] * 2):
+        try:
+            c.execute(sql).fetchall()
+        except sqlite3.OperationalError as e:
+            raise AssertionError(f"database {i}, statement {n}: {sql}: {e}")
+        if i % 3:
+            time.sleep(i / 5000)
+    c.close()
+    shutil.rmtree(d)
+`)
+}
+
 func TestPython_ManyDatabasesInOneProcess(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

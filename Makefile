@@ -95,12 +95,12 @@ PURE := ./shipper/... ./internal/ledger/... ./internal/objstore/... ./internal/s
 
 test: test-nocgo test-race test-system
 
-test-nocgo: $(TOOLS)/versitygw
+test-nocgo: $(TOOLS)/versitygw $(TOOLS)/litestream
 	@echo 'tests without cgo'
 	CGO_ENABLED=0 $(GO) test $(PURE)
 
 # What brings SQLite in Go is left out: to compile that for the detector takes minutes.
-test-race: $(TOOLS)/versitygw
+test-race: $(TOOLS)/versitygw $(TOOLS)/litestream
 	@echo 'tests under the race detector (it compiles SQLite once more: some minutes)'
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./cext/... ./vfs/... $(filter-out ./cmd/walferry/... ./internal/sqlcheck/... ./internal/standby/... ./internal/verify/...,$(PURE))
 

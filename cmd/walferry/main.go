@@ -1,6 +1,7 @@
-// Command walferry restores databases that the walferry VFS has replicated, and
-// shows how their replication is doing. The replication itself runs inside the
-// application that uses the database; nothing here is needed for it.
+// Command walferry restores databases that the walferry VFS has replicated, keeps
+// their replicas small, and shows how their replication is doing. The replication
+// itself runs inside the application that uses the database; nothing here is needed
+// for it.
 package main
 
 import (
@@ -31,7 +32,7 @@ type command struct {
 	help                string
 }
 
-var commands = []*command{restoreCommand, lsCommand, verifyCommand, statusCommand, versionCommand}
+var commands = []*command{restoreCommand, lsCommand, verifyCommand, compactCommand, statusCommand, versionCommand}
 
 var versionCommand = &command{
 	name:    "version",

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/superfly/ltx"
+
 	"github.com/walferry/walferry/internal/objstore"
 )
 
@@ -21,8 +23,12 @@ func litestream(t *testing.T) string {
 	if err == nil {
 		_, err = os.Stat(path)
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case testing.Short():
 		t.Skip("litestream is not built: run make tools")
+	default:
+		t.Fatal("litestream is not built: run make tools")
 	}
 	return path
 }
@@ -33,7 +39,7 @@ func TestLitestreamRestoresWhatWasMerged(t *testing.T) {
 	for _, size := range []uint32{512, 4096, 65536} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			t.Parallel()
-			store, dir := directory(t)
+			store, _ := directory(t)
 			w := newWorld(t, uint64(size), size, store)
 			snapshot, rest := w.history(30, 40)
 			var merged []objstore.Object
@@ -45,30 +51,36 @@ func TestLitestreamRestoresWhatWasMerged(t *testing.T) {
 				}
 				merged, rest = append(merged, o), rest[n:]
 			}
-			for i, o := range append(merged, w.merge(9, append([]objstore.Object{snapshot}, merged[:3]...)...)) {
+			for _, o := range append(merged, w.merge(9, append([]objstore.Object{snapshot}, merged[:3]...)...)) {
 				for _, below := range w.objects()[0] {
 					if err := store.Remove(t.Context(), below); err != nil {
 						t.Fatal(err)
 					}
 				}
-				out := filepath.Join(t.TempDir(), fmt.Sprint(i))
-				cmd := exec.Command(program, "restore", "-o", out, "-txid", o.Max.String(), "file://"+dir)
-				if text, err := cmd.CombinedOutput(); err != nil {
-					t.Fatalf("restore to %s: %v\n%s", o.Max, err, text)
-				}
-				got, err := os.ReadFile(out)
-				if err != nil {
-					t.Fatal(err)
-				}
-				var want []byte
-				for p := uint32(1); p <= w.states[o.Max].commit; p++ {
-					want = append(want, w.states[o.Max].pages[p]...)
-				}
-				// Litestream makes the first page say that the journal is no WAL.
-				if len(got) != len(want) || !bytes.Equal(got[100:], want[100:]) {
-					t.Fatalf("at %s litestream restored something else, %d bytes, want %d", o.Max, len(got), len(want))
-				}
+				w.byLitestream(program, o.Max)
 			}
 		})
+	}
+}
+
+// byLitestream compares what litestream restores with the database at a TXID.
+func (w *world) byLitestream(program string, txid ltx.TXID) {
+	w.t.Helper()
+	out := filepath.Join(w.t.TempDir(), "restored")
+	cmd := exec.Command(program, "restore", "-o", out, "-txid", txid.String(), w.store.String())
+	if text, err := cmd.CombinedOutput(); err != nil {
+		w.t.Fatalf("restore to %s: %v\n%s", txid, err, text)
+	}
+	got, err := os.ReadFile(out)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var want []byte
+	for p := uint32(1); p <= w.states[txid].commit; p++ {
+		want = append(want, w.states[txid].pages[p]...)
+	}
+	// Litestream makes the first page say that the journal is no WAL.
+	if len(got) != len(want) || !bytes.Equal(got[100:], want[100:]) {
+		w.t.Fatalf("at %s litestream restored something else, %d bytes, want %d", txid, len(got), len(want))
 	}
 }

@@ -206,16 +206,20 @@ func (w *world) merge(level int, inputs ...objstore.Object) objstore.Object {
 
 func (w *world) read(o objstore.Object) []byte {
 	w.t.Helper()
-	r, err := w.store.Open(context.Background(), o, 0, -1)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer r.Close()
-	b, err := io.ReadAll(r)
+	b, err := readObject(w.store, o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return b
+}
+
+func readObject(store objstore.Store, o objstore.Object) ([]byte, error) {
+	r, err := store.Open(context.Background(), o, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
 }
 
 func (w *world) objects() (levels [objstore.SnapshotLevel + 1][]objstore.Object) {

@@ -3,6 +3,7 @@ package restore
 import (
 	"bytes"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -35,7 +36,7 @@ func newBadProxy(t *testing.T, server *s3test.Server) *badProxy {
 	next := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(to)
 		r.Out.Host = r.In.Host // it is signed
-	}}
+	}, ErrorLog: log.New(io.Discard, "", 0)}
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {
 			next.ServeHTTP(w, r)

@@ -30,7 +30,8 @@ const (
 )
 
 // Merge writes one object to a level that does what inputs do one after the other,
-// and returns it: its ModTime is the time of its newest transaction. Each input begins
+// and returns it: its ModTime is the time of its newest transaction. Inputs have their
+// sizes, as List gives them. Each begins
 // at the latest where the one before it ends, and reaches further. Inputs from TXID 1
 // on give a snapshot, for level 9.
 //

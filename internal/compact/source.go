@@ -9,8 +9,8 @@ import (
 	"github.com/superfly/ltx"
 
 	"github.com/walferry/walferry/internal/ltxfile"
+	"github.com/walferry/walferry/internal/objread"
 	"github.com/walferry/walferry/internal/objstore"
-	"github.com/walferry/walferry/internal/retry"
 )
 
 // readAhead is how many bytes of each input are read at a time. With as much again
@@ -36,80 +36,27 @@ func section(r io.ReaderAt, off, size int64, minTXID, maxTXID ltx.TXID) input {
 func stored(store objstore.Store, o objstore.Object) input {
 	return input{
 		name: o.String(), min: o.Min, max: o.Max,
-		open: func(ctx context.Context) io.ReadCloser { return &source{ctx: ctx, store: store, o: o} },
+		open: func(ctx context.Context) io.ReadCloser { return source{objread.New(ctx, store, o)} },
 	}
 }
 
-// source reads an object from its beginning with one request, and after a
-// connection that broke with another for the rest: the inputs of a merge are
-// read at the pace of all of them, and a store may take a slow reader for a dead one.
-type source struct {
-	ctx   context.Context
-	store objstore.Store
-	o     objstore.Object
-	off   int64
-	body  io.ReadCloser
-	ended bool
-}
+// source reads an object. It fills the buffer that it is given as far as the object
+// goes, so that the request for a small one ends with the first Read: a merge may have
+// many inputs open.
+type source struct{ *objread.Reader }
 
-// Read fills b where the object has as much, so that a small object's request ends
-// with the first call. The store's errors come as an *ltxfile.SourceError.
-func (s *source) Read(b []byte) (n int, err error) {
-	for try := 0; n < len(b) && !s.ended; {
-		got, err := s.read(b[n:])
-		n += got
-		switch {
-		case err == nil:
-			try = 0
-			continue
-		case err == io.EOF:
-			s.ended = true
-			s.Close()
-			continue
-		case got > 0:
-			try = 0
-		}
-		s.Close()
-		if s.ctx.Err() != nil {
-			return n, &ltxfile.SourceError{Err: context.Cause(s.ctx)}
-		}
-		if retry.Permanent(err) || try == retry.Tries-1 || retry.Pause(s.ctx, try) != nil {
-			return n, &ltxfile.SourceError{Err: err}
-		}
-		try++
+// Read is part of io.Reader.
+func (s source) Read(b []byte) (int, error) {
+	n, err := io.ReadFull(s.Reader, b)
+	switch err {
+	case io.ErrUnexpectedEOF:
+		err = nil
+	case io.EOF:
+	default:
+		return n, err
 	}
-	if n == 0 && len(b) > 0 {
-		return 0, io.EOF
-	}
-	return n, nil
-}
-
-func (s *source) read(b []byte) (n int, err error) {
-	if s.body == nil {
-		if s.off > 0 && s.off >= s.o.Size {
-			return 0, io.EOF // a store refuses a range behind the end
-		}
-		if s.body, err = s.store.Open(s.ctx, s.o, s.off, -1); err != nil {
-			s.body = nil
-			if errors.Is(err, objstore.ErrRange) {
-				err = io.EOF // it is shorter than it was listed
-			}
-			return 0, err
-		}
-	}
-	n, err = s.body.Read(b)
-	s.off += int64(n)
+	_ = s.Close() // all of it was read
 	return n, err
-}
-
-// Close ends the request under way.
-func (s *source) Close() error {
-	if s.body == nil {
-		return nil
-	}
-	err := s.body.Close()
-	s.body = nil
-	return err
 }
 
 // cursor is at one page of an input.

@@ -4,6 +4,7 @@ package objread
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -63,6 +64,9 @@ func (r *Reader) try(b []byte) (int, error) {
 		if err != nil {
 			r.watch.Stop()
 			cancel()
+			if errors.Is(err, objstore.ErrRange) {
+				err = io.EOF // it is shorter than it was listed
+			}
 			return 0, err
 		}
 		r.body, r.cancel = body, cancel

@@ -120,7 +120,7 @@ func (s *Shipper) startChores() {
 		return
 	}
 	ready := s.snapshot.ready()
-	if !ready && !s.cfg.Keep.due(h.Kept, now) {
+	if !ready && !s.cfg.Keep.due(h.Kept, now, s.snapshot.object != nil) {
 		return
 	}
 	run := &chore{
@@ -150,14 +150,15 @@ func (s *Shipper) startChores() {
 	}()
 }
 
-// due reports that a run would find something to do.
-func (k Keep) due(kept ledger.Kept, now time.Time) bool {
+// due reports that a run would find something to do. While a copy is being made
+// nothing is removed.
+func (k Keep) due(kept ledger.Kept, now time.Time, copying bool) bool {
 	for i, every := range levelEvery {
 		if passed(kept.LevelMs[i], now, every) {
 			return true
 		}
 	}
-	return passed(kept.TrimmedMs, now, k.trimEvery()) || passed(kept.SweptMs, now, k.sweepEvery())
+	return !copying && passed(kept.TrimmedMs, now, k.trimEvery()) || !copying && passed(kept.SweptMs, now, k.sweepEvery())
 }
 
 // endChores takes the result of a run.

@@ -1,6 +1,7 @@
 package shipper
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -85,13 +86,40 @@ func (m *memStore) levels() (levels [10][]objstore.Object) {
 }
 
 func kept(c *Config) {
-	c.Keep = Keep{SnapshotInterval: 20 * time.Minute, Policy: history.Policy{L0: 5 * time.Minute, Marks: time.Hour}}
+	c.Keep = Keep{SnapshotInterval: 20 * time.Minute, Policy: history.Policy{L0: 5 * time.Minute, Marks: 5 * time.Hour}}
 	c.Keep.Policy.Retention, _ = history.ParseLimits("40m")
 }
 
-// A history of two hours, with commits of all kinds, is merged, trimmed and
-// thinned out, and every point that it still offers is the state that was
-// recorded at that moment.
+// offered restores every point that the listing offers by the plan for it.
+func (r *recorder) offered(t *testing.T, m *memStore) *history.History {
+	t.Helper()
+	h, err := history.List(context.Background(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, txid := range h.Points() {
+		plan, err := h.Plan(txid)
+		if err != nil {
+			t.Fatalf("a point that is offered: %v", err)
+		}
+		var chain []*memObject
+		for _, o := range plan.Files {
+			chain = append(chain, m.objects[keyOf(o)])
+		}
+		want, ok := r.states[txid]
+		if !ok {
+			t.Fatalf("TXID %s is offered and was never put", txid)
+		}
+		if err := want.equals(replay(t, chain)); err != nil {
+			t.Fatalf("TXID %s: %v", txid, err)
+		}
+	}
+	return h
+}
+
+// A history of two hours, with commits of all kinds, marks, processes that end, and a
+// store that fails now and then, is merged, trimmed and thinned out, and every point
+// that it still offers is the state that was recorded at that moment.
 func TestAKeptHistoryRestoresWhatItWas(t *testing.T) {
 	for seed := uint64(1); seed <= 4; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -100,6 +128,16 @@ func TestAKeptHistoryRestoresWhatItWas(t *testing.T) {
 				states := g.record()
 				s := g.open(kept)
 				begun := time.Now()
+				var marks []objstore.Mark
+				g.store.setFault(func(string, objstore.Object, int) fault {
+					switch r.IntN(150) {
+					case 0:
+						return fails
+					case 1:
+						return losesReply
+					}
+					return works
+				})
 				for time.Since(begun) < 2*time.Hour {
 					g.db.mu.Lock()
 					switch x := r.IntN(20); {
@@ -112,36 +150,46 @@ func TestAKeptHistoryRestoresWhatItWas(t *testing.T) {
 					}
 					g.db.mu.Unlock()
 					pass(time.Duration(1+r.IntN(40)) * time.Second)
+					if txid := ltx.TXID(load(&s.header().TXID)); r.IntN(50) == 0 && txid > 0 {
+						m := objstore.Mark{Name: fmt.Sprint(len(marks)), TXID: txid, Time: time.Now()}
+						if g.store.PutMark(context.Background(), m) == nil {
+							marks = append(marks, m)
+						}
+					}
 					if r.IntN(100) == 0 { // a process that ends, and one that follows
 						s.Close()
 						s = g.open(kept)
 					}
 				}
-				g.write(9, 1)
+				g.store.setFault(nil)
 				pass(time.Minute)
+				for n := range byte(3) {
+					g.write(9+n, 1)
+					pass(keepPauseMost)
+				}
 				status := s.Status()
 				s.Close()
 				if status.KeepError != "" {
 					t.Error(status.KeepError)
 				}
-				levels := g.store.levels()
-				if n := states.check(t, g.store); n < 80 {
+				if n := states.check(t, g.store); n < 10 {
 					t.Errorf("only %d points can be restored", n)
 				}
-				if oldest := levels[9][0]; time.Since(oldest.ModTime) < 40*time.Minute {
-					t.Errorf("the oldest snapshot is %v old, and a restore may go back by 40m", time.Since(oldest.ModTime))
-				}
-				newest := levels[0][len(levels[0])-1].Max
-				if g.store.chain(newest) == nil {
-					t.Errorf("the newest state, TXID %s, cannot be restored", newest)
-				}
-				if n := len(levels[9]); n < 2 || n > 4 {
-					t.Errorf("there are %d snapshots", n)
-				}
-				for _, o := range levels[0] {
-					if age := time.Since(o.ModTime); age > 25*time.Minute {
-						t.Errorf("%s at level 0 is %v old", o, age)
+				h := states.offered(t, g.store)
+				kept := map[string]bool{}
+				for _, m := range h.Marks {
+					kept[m.Name] = true
+					if _, err := h.Plan(m.TXID); err != nil {
+						t.Errorf("%s: %v", m, err)
 					}
+				}
+				for _, m := range marks {
+					if young := time.Since(m.Time) < 5*time.Hour; young != kept[m.Name] {
+						t.Errorf("%s was made %v ago: it is kept: %v", m, time.Since(m.Time), kept[m.Name])
+					}
+				}
+				if n := len(h.Levels[9]); n < 2 || n > 20 {
+					t.Errorf("there are %d snapshots", n)
 				}
 			})
 		})

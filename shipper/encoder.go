@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/pierrec/lz4/v4"
 	"github.com/superfly/ltx"
 	"github.com/walferry/walferry/internal/ledger"
+	"github.com/walferry/walferry/internal/ltxfile"
 	"github.com/walferry/walferry/internal/spool"
 )
 
@@ -88,12 +90,13 @@ func (e *encoder) close() error {
 
 func (e *encoder) run() {
 	var err error
-	enc, _ := ltx.NewEncoder(e.out)
-	enc.SetSpillDir(e.spill)
+	w := ltxfile.NewWriter(e.out, e.spill)
 	defer func() {
-		_ = enc.Cleanup()
+		w.Discard()
 		e.result <- err
 	}()
+	var compressor lz4.Compressor
+	block := make([]byte, lz4.CompressBlockBound(int(e.o.pageSize)))
 	header := ltx.Header{
 		Version: ltx.Version, Flags: ltx.HeaderFlagNoChecksum,
 		PageSize: e.o.pageSize, Commit: e.o.commit,
@@ -101,7 +104,7 @@ func (e *encoder) run() {
 		Timestamp: e.o.time.UnixMilli(),
 		WALOffset: 32, NodeID: e.o.nonce,
 	}
-	if err = enc.EncodeHeader(header); err == nil {
+	if err = w.WriteHeader(header); err == nil {
 		b, _ := header.MarshalBinary()
 		e.headSum = ledger.HeadSum(b)
 	}
@@ -110,7 +113,11 @@ func (e *encoder) run() {
 			if err != nil {
 				break
 			}
-			if err = enc.EncodePage(ltx.PageHeader{Pgno: p}, c.page(i, e.o.pageSize)); err != nil {
+			page, n := c.page(i, e.o.pageSize), 0
+			if n, err = compressor.CompressBlock(page, block); err == nil {
+				err = w.WriteFrame(p, block[:n], page)
+			}
+			if err != nil {
 				err = fmt.Errorf("encode page %d: %w", p, err)
 			}
 		}
@@ -118,6 +125,6 @@ func (e *encoder) run() {
 		e.free <- c
 	}
 	if err == nil {
-		err = enc.Close()
+		err = w.Close()
 	}
 }

@@ -77,8 +77,9 @@ func (s *Shipper) Err() (reason error) {
 // of the next failure.
 func (s *Shipper) Sync(ctx context.Context) (txid ltx.TXID, err error) {
 	var w wish
-	look := time.NewTicker(syncLook)
+	look, again := time.NewTicker(syncLook), time.NewTicker(syncAgain)
 	defer look.Stop()
+	defer again.Stop()
 	for done := false; err == nil; {
 		if gone := s.withLedger(func(l *ledger.Ledger) {
 			if !l.Ready() {
@@ -98,6 +99,8 @@ func (s *Shipper) Sync(ctx context.Context) (txid ltx.TXID, err error) {
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-look.C:
+		case <-again.C:
+			_ = s.withLedger(func(l *ledger.Ledger) { l.Poke() })
 		}
 	}
 	return txid, err
@@ -142,6 +145,10 @@ func (w *wish) granted() (txid ltx.TXID, done bool, err error) {
 // syncLook is how often Sync looks at the ledger, where another process may be
 // the one that ships.
 const syncLook = 2 * time.Millisecond
+
+// syncAgain is how often Sync wakes who ships once more: whoever was woken may have
+// died of it.
+const syncAgain = time.Second
 
 // Drain asks for all that is committed to be shipped at once. It returns at
 // once; the deadline bounds what it waits for.

@@ -254,6 +254,14 @@ func (s *Shipper) follow() {
 	select {
 	case <-s.ctx.Done():
 	case <-s.wake:
+		// The kernel tells of a close before it drops the lock, and of the
+		// last close of a process that was killed nothing may follow.
+		if l.Locked() {
+			select {
+			case <-s.ctx.Done():
+			case <-time.After(afterClose):
+			}
+		}
 	case <-again:
 		if l.Lost() {
 			s.reopen()
@@ -267,6 +275,9 @@ func (s *Shipper) follow() {
 		_ = s.drainLate() // lead meets the error too
 	}
 }
+
+// afterClose is how long after a wake a lock that was still held is looked at again.
+const afterClose = 20 * time.Millisecond
 
 // lead ships until the role is lost or the Shipper is closed.
 func (s *Shipper) lead() error {

@@ -101,7 +101,9 @@ func ReadStatus(l *ledger.Ledger) Status {
 	if since == 0 {
 		since = atomic.LoadUint64(&h.OpenSinceMs)
 	}
-	if since != 0 {
+	// A reader of ours that finds what a program without walferry wrote begins the
+	// time too, in the middle of the batch that ships it.
+	if since != 0 && (s.Pending > 0 || s.AllPending) {
 		s.LagMs = max(0, time.Now().UnixMilli()-int64(since))
 	}
 	if ms := atomic.LoadUint64(&h.ErrorSinceMs); ms != 0 {

@@ -59,10 +59,10 @@ $(DIST)/walferry.pc: Makefile cext/wf.h
 		'Name: walferry' 'Description: SQLite VFS that replicates a database to object storage' \
 		'Version: $(VERSION)' 'Cflags: -I$${includedir}' 'Libs: -L$${libdir} -lwalferry -lsqlite3 -lpthread' > $@
 
-$(DIST)/walferry: $(GO_SOURCES)
+$(DIST)/walferry: $(GO_SOURCES) $(C_SOURCES)
 	@mkdir -p $(DIST)
 	@echo 'building $@'
-	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/walferry
+	@CGO_ENABLED=1 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/walferry
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include

@@ -100,6 +100,11 @@ func TestWrongCommandLines(t *testing.T) {
 		{"status", "no database"},
 		{"status -josn x", "-josn"},
 		{"version now", `"now"`},
+		{"ship", "no database"},
+		{"ship x ftp://x", "file:///dir"},
+		{"ship -wal off x file:///x", "auto or keep"},
+		{"ship -interval 1ms x file:///x", "10ms to 1h"},
+		{"ship x file:///x y", `"y"`},
 	} {
 		code, stdout, stderr := walferry(strings.Fields(c.line)...)
 		if code != exitUsage || stdout != "" || !strings.Contains(stderr, c.says) || !strings.Contains(stderr, "walferry help") {

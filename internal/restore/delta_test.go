@@ -99,6 +99,30 @@ func TestADeltaDownloadsWhatDiffers(t *testing.T) {
 	}
 }
 
+// Of many files only those are asked that the wanted pages are in, or may be.
+func TestADeltaOverManyFiles(t *testing.T) {
+	h := longStory(t, 512)
+	h.next(400)
+	for i := range uint32(300) {
+		h.next(400, 2+i)
+	}
+	out := filepath.Join(t.TempDir(), "out.db")
+	if _, err := Restore(background, h.store, out, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if r := deltaTo(t, h, out, h.txid); !r.Delta || r.Requests > 20 {
+		t.Errorf("%d requests where nothing has changed, %+v", r.Requests, r.Whole)
+	}
+	h.next(400, 7)
+	h.next(400, 8)
+	if r := deltaTo(t, h, out, h.txid); !r.Delta || r.Requests > 20+windowParts {
+		t.Errorf("%d requests for two files, %+v", r.Requests, r.Whole)
+	}
+	if r := deltaTo(t, h, out, 290); !r.Delta || r.Kept < 380 {
+		t.Errorf("%d requests, %+v", r.Requests, r.Whole)
+	}
+}
+
 func TestWhereADeltaIsNone(t *testing.T) {
 	start := func(t *testing.T) (*story, string) {
 		h := longStory(t, 4096)

@@ -158,8 +158,9 @@ func (d *patch) nth(pgno uint32) (int, bool) {
 	return int(d.rank[word]) + bits.OnesCount64(d.want[word]&(bit-1)), true
 }
 
-// locate finds for each wanted page the newest file of the plan that holds it. The
-// first file, which holds them all and has the longest index, is asked last.
+// locate finds for each wanted page the newest file of the plan that holds it: from the
+// newest on, more and more at a time, until all are found. The first file, which
+// holds them all and has the longest index, is asked last.
 func (d *patch) locate(ctx context.Context) error {
 	found := uint32(0)
 	look := func(first int, files []objstore.Object) error {
@@ -179,9 +180,14 @@ func (d *patch) locate(ctx context.Context) error {
 			}
 		})
 	}
-	err := look(1, d.Plan.Files[1:])
-	if err == nil && found < d.wanted {
-		err = look(0, d.Plan.Files[:1])
+	var err error
+	for end, n := len(d.Plan.Files), windowParts; end > 0 && err == nil && found < d.wanted; n *= 2 {
+		first := max(1, end-n)
+		if end == 1 {
+			first = 0
+		}
+		err = look(first, d.Plan.Files[first:end])
+		end = first
 	}
 	if err == nil && found < d.wanted {
 		err = insteadBecause("%d pages are in no file of the replica", d.wanted-found)

@@ -90,8 +90,11 @@ demo: $(DIST)/walferry.so $(DIST)/walferry
 	@.ci/need sqlite3:sqlite3
 	@sh internal/demo/demo.sh
 
-# Packages that a C-less build must pass too, and those of the race detector.
-PURE := ./shipper/... ./internal/ledger/... ./internal/objstore/... ./internal/spool/... ./internal/ltxfile/... ./internal/restore/... ./cmd/walferry/... ./internal/sqlcheck/... ./internal/history/... ./internal/standby/... ./internal/verify/...
+# Packages that a C-less build must pass too, and those of them for the race detector:
+# what brings SQLite in Go is left out, since to compile that for it takes minutes.
+PURE := ./shipper/... ./cmd/walferry/... \
+	$(patsubst %,./%/...,$(filter-out internal/systest internal/bench internal/demo,$(wildcard internal/*)))
+RACE := $(filter-out ./cmd/walferry/... ./internal/histtest/... ./internal/sqlcheck/... ./internal/standby/... ./internal/verify/...,$(PURE))
 
 test: test-nocgo test-race test-system
 
@@ -99,10 +102,9 @@ test-nocgo: $(TOOLS)/versitygw $(TOOLS)/litestream
 	@echo 'tests without cgo'
 	CGO_ENABLED=0 $(GO) test $(PURE)
 
-# What brings SQLite in Go is left out: to compile that for the detector takes minutes.
 test-race: $(TOOLS)/versitygw $(TOOLS)/litestream
 	@echo 'tests under the race detector (it compiles SQLite once more: some minutes)'
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./cext/... ./vfs/... $(filter-out ./cmd/walferry/... ./internal/sqlcheck/... ./internal/standby/... ./internal/verify/...,$(PURE))
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./cext/... ./vfs/... $(RACE)
 
 # The extension and the libraries as users use them.
 test-system: build tools

@@ -10,7 +10,6 @@ import (
 
 	"github.com/superfly/ltx"
 	"github.com/walferry/walferry/cext"
-	"github.com/walferry/walferry/internal/ledger"
 	"github.com/walferry/walferry/internal/objstore"
 	"github.com/walferry/walferry/shipper"
 )
@@ -86,7 +85,7 @@ func (p *process) lookup(path string, o options) (db *database, why string, err 
 	ship, err := shipper.New(shipper.Config{
 		Database: path, Store: store, Source: source(path),
 		Interval: o.interval, Takeover: o.takeover, Sync: syncFirst, Keep: o.keep, Traffic: traffic,
-		Descriptors: ledger.Descriptors{Open: cext.OpenLockFD, Close: cext.CloseLockFD},
+		Descriptors: descriptors,
 		Log: func(isError bool, line string) {
 			level := cext.LogInfo
 			if isError {
@@ -177,6 +176,9 @@ func Open(path string, opts ...Option) (*Database, error) {
 	}
 	o, err := here.optionsFor(full, opts, nil)
 	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	if err := here.bringBack(full, o); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	db, why, err := here.join(full, o)

@@ -25,6 +25,7 @@ type options struct {
 	keepWAL      bool // leave the journal mode alone
 	takeover     bool
 	require      bool
+	restore      bool // a database that is gone is brought back before it is opened
 	syncFirst    bool // fdatasync the WAL before what was read from it is put
 	makeDefault  bool
 	keep         shipper.Keep
@@ -78,6 +79,10 @@ var allOptions = []option{
 	}},
 	{"takeover", "WALFERRY_TAKEOVER", func(o *options, v string) (err error) { o.takeover, err = boolean(v); return err }},
 	{"require", "WALFERRY_REQUIRE", func(o *options, v string) (err error) { o.require, err = boolean(v); return err }},
+	{"restore", "WALFERRY_RESTORE", func(o *options, v string) error {
+		o.restore = v == "auto"
+		return oneOf(v, "auto", "off")
+	}},
 	{"sync_before_ship", "WALFERRY_SYNC_BEFORE_SHIP", func(o *options, v string) (err error) { o.syncFirst, err = boolean(v); return err }},
 	{"snapshot_interval", "WALFERRY_SNAPSHOT_INTERVAL", func(o *options, v string) (err error) {
 		o.keep.SnapshotInterval, err = duration(v, 0, maxKeep, "a duration such as 24h or 7d, or 0 to merge and remove nothing")
@@ -224,6 +229,11 @@ func WithTakeover() Option { return func(o *options) { o.takeover = true } }
 
 // WithRequire makes an open fail unless the store answers and the prefix is ours.
 func WithRequire() Option { return func(o *options) { o.require = true } }
+
+// WithRestore restores a database that does not exist, or is an empty file, before it
+// is opened, if the replica holds one. An open fails where the store cannot be
+// asked. Give it to Register, or to Open before anything else opens the database.
+func WithRestore() Option { return func(o *options) { o.restore = true } }
 
 // WithSyncBeforeShip makes commits safe from a power cut before they are put, by
 // an fdatasync of the WAL for each object, so that the store is never ahead of

@@ -93,13 +93,17 @@ func (p *process) optionsFor(path string, opts []Option, params map[string]strin
 	return o, o.validate()
 }
 
-// Check is called by the shim before a database's file is opened or made.
+// Check is called by the shim before a database's file is opened or made. It takes as
+// long as a restore does where one is asked for.
 func (p *process) Check(path string, params map[string]string) error {
 	o, err := p.optionsFor(path, nil, params)
 	if err == nil {
 		_, err = objstore.New(o.replica, o.store)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return p.bringBack(path, o)
 }
 
 // Open is called by the shim when a database is being opened.

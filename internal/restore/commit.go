@@ -15,22 +15,30 @@ import (
 // one without a ledger: never a database beside the WAL or the ledger of another.
 func (t *target) commit(past bool) error {
 	tmp := t.db.Name()
-	if t.force {
+	switch {
+	case t.fresh:
+		if err := t.unclaimed(); err != nil {
+			return err
+		}
+		if err := t.gone(); err != nil {
+			return err
+		}
+		if err := t.clear(append([]string{""}, beside...)); err != nil {
+			return err
+		}
+	case t.force:
 		unlock, err := t.claim()
 		if err != nil {
 			return err
 		}
 		defer unlock()
-		for _, suffix := range beside {
-			if err := os.Remove(t.path + suffix); err != nil && !os.IsNotExist(err) {
-				return fmt.Errorf("remove what belongs to the old database: %w", err)
-			}
-		}
-		if err := t.syncDir(); err != nil {
+		if err := t.clear(beside); err != nil {
 			return err
 		}
-	} else if err := t.vacant(); err != nil {
-		return err
+	default:
+		if err := t.vacant(); err != nil {
+			return err
+		}
 	}
 	if past {
 		if err := t.rename(tmp, t.path); err != nil {
@@ -48,6 +56,16 @@ func (t *target) commit(past bool) error {
 	}
 	if err := t.rename(tmp+ledger.Suffix, t.path+ledger.Suffix); err != nil {
 		return fmt.Errorf("%s is restored, but without its ledger: rename ledger: %w", t.path, err)
+	}
+	return t.syncDir()
+}
+
+// clear removes files that belong to the old database.
+func (t *target) clear(suffixes []string) error {
+	for _, suffix := range suffixes {
+		if err := os.Remove(t.path + suffix); err != nil && !os.IsNotExist(err) {
+			return fmt.Errorf("remove what belongs to the old database: %w", err)
+		}
 	}
 	return t.syncDir()
 }

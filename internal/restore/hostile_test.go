@@ -24,7 +24,7 @@ func TestAHostileFileAllocatesLittle(t *testing.T) {
 		"frame of 4 MiB":    {0, 0, 0, 1, 0, 0, 4, 34, 77, 24, 0x60, 0x70, 0x73, 0xff, 0xff, 0xff, 0},
 	} {
 		b := append(slices.Clone(head), rest...)
-		tg, err := newTarget(t.TempDir()+"/out.db", false)
+		tg, err := newTarget(t.TempDir()+"/out.db", false, false)
 		if err == nil {
 			_, err = tg.create()
 		}

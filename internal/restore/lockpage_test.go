@@ -29,7 +29,7 @@ func TestTheLockPageIsLeftOut(t *testing.T) {
 		}, pages, h.pages)
 	}
 	apply := func(t *testing.T, pages uint32, file []byte) (*builder, error) {
-		tg, err := newTarget(filepath.Join(t.TempDir(), "out.db"), false)
+		tg, err := newTarget(filepath.Join(t.TempDir(), "out.db"), false, false)
 		if err == nil {
 			_, err = tg.create()
 		}

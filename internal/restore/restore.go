@@ -22,6 +22,14 @@ type Options struct {
 	// Force replaces an existing target and what belongs to it.
 	Force bool
 
+	// Fresh takes the place of a database that is gone: an empty file and what a lost one
+	// has left beside it are replaced, a database is ErrExists. The target is
+	// never opened, so a process that uses SQLite may do this.
+	Fresh bool
+
+	// Descriptors are for the ledger's lock, in a process that forks.
+	Descriptors ledger.Descriptors
+
 	// Delta goes on from the database that is there, as far as its ledger tells
 	// that its pages are the replica's, and downloads the others. It replaces as Force
 	// does. Where it is not possible or not worth it everything is downloaded, and
@@ -81,12 +89,13 @@ const plans = 3
 // object at which it failed.
 //
 // It is not for a process that has out open with SQLite: to look whether others have
-// drops the locks of this one.
+// drops the locks of this one. With Fresh alone it does not look.
 func Restore(ctx context.Context, store objstore.Store, out string, opts Options) (Result, error) {
-	t, err := newTarget(out, opts.Force || opts.Delta)
+	t, err := newTarget(out, opts.Force || opts.Delta, opts.Fresh)
 	if err != nil {
 		return Result{}, err
 	}
+	t.descriptors = opts.Descriptors
 	if n := len(store.String()); n >= len(ledger.Header{}.ReplicaText) {
 		return Result{}, fmt.Errorf("%w: it has %d characters, which is too long", objstore.ErrURL, n)
 	}

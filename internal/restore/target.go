@@ -22,7 +22,10 @@ var beside = []string{ledger.Suffix, "-wal", "-shm", "-journal"}
 type target struct {
 	path  string // with symbolic links followed, as SQLite does
 	force bool
+	fresh bool        // as Options has it
 	old   fs.FileInfo // of the file that is replaced, nil if there is none
+
+	descriptors ledger.Descriptors
 
 	db     *os.File
 	ledger *ledger.Ledger
@@ -30,7 +33,7 @@ type target struct {
 }
 
 // newTarget looks whether out may be written, and writes nothing.
-func newTarget(out string, force bool) (*target, error) {
+func newTarget(out string, force, fresh bool) (*target, error) {
 	path, err := filepath.Abs(out)
 	if err != nil {
 		return nil, err
@@ -38,7 +41,7 @@ func newTarget(out string, force bool) (*target, error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	t := &target{path: path, force: force}
+	t := &target{path: path, force: force, fresh: fresh && !force}
 	t.old, err = os.Lstat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("look at target: %w", err)
@@ -51,7 +54,10 @@ func newTarget(out string, force bool) (*target, error) {
 	} else if !dir.IsDir() {
 		return nil, fmt.Errorf("look at target's directory: %s is none", filepath.Dir(path))
 	}
-	if !force {
+	switch {
+	case t.fresh: // a process may be at it; that matters only if there is something to restore
+		return t, t.gone()
+	case !force:
 		return t, t.vacant()
 	}
 	unlock, err := t.claim()
@@ -77,6 +83,27 @@ func (t *target) vacant() error {
 		ErrExists, strings.Join(there, ", "), filepath.Dir(t.path))
 }
 
+// gone is nil if there is no database but at most what one that is lost has left.
+func (t *target) gone() error {
+	if fi, err := os.Lstat(t.path); err == nil && (!fi.Mode().IsRegular() || fi.Size() > 0) {
+		return fmt.Errorf("%w: %s", ErrExists, t.path)
+	}
+	return nil
+}
+
+// unclaimed is nil if no process ships the database.
+func (t *target) unclaimed() error {
+	l, err := ledger.OpenReadOnly(t.path)
+	if err != nil {
+		return nil
+	}
+	defer l.Close()
+	if l.Locked() {
+		return fmt.Errorf("%w: a process replicates %s; stop it first", ErrInUse, t.path)
+	}
+	return nil
+}
+
 // Bytes of a database file that SQLite locks: every connection that reads, and in WAL
 // mode every one that is open, holds a lock on some of them.
 const (
@@ -90,12 +117,8 @@ const (
 // To close the file drops every lock that this process holds on it through
 // SQLite: so this package is not for processes that have the target open themselves.
 func (t *target) claim() (unlock func(), err error) {
-	if l, err := ledger.OpenReadOnly(t.path); err == nil {
-		locked := l.Locked()
-		l.Close()
-		if locked {
-			return nil, fmt.Errorf("%w: a process replicates %s; stop it first", ErrInUse, t.path)
-		}
+	if err := t.unclaimed(); err != nil {
+		return nil, err
 	}
 	if t.old == nil || !t.old.Mode().IsRegular() {
 		return func() {}, nil
@@ -121,6 +144,11 @@ func (t *target) claim() (unlock func(), err error) {
 }
 
 func (t *target) create() (b *builder, err error) {
+	if t.fresh {
+		if err := t.unclaimed(); err != nil {
+			return nil, err
+		}
+	}
 	mode := fs.FileMode(0o644) // SQLite's own; the umask takes its part
 	if t.old != nil {
 		mode = 0o600 // until it has the owner of the old one
@@ -141,7 +169,7 @@ func (t *target) create() (b *builder, err error) {
 	if t.ledger, err = ledger.Open(tmp); err != nil {
 		return nil, err
 	}
-	if t.role, err = t.ledger.TryLock(ledger.Descriptors{}); err != nil {
+	if t.role, err = t.ledger.TryLock(t.descriptors); err != nil {
 		return nil, err
 	}
 	if err := t.ledger.Reset(tmp); err != nil {

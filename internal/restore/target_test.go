@@ -171,7 +171,7 @@ func TestImpossibleTargets(t *testing.T) {
 func TestAStampIsOnlyForTheFileThatWasWritten(t *testing.T) {
 	h := threeSteps(t)
 	out := filepath.Join(t.TempDir(), "out.db")
-	tg, err := newTarget(out, false)
+	tg, err := newTarget(out, false, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Server is a running server. Its methods are for the test's own goroutine.
+// Server is a running server. Its methods are for one goroutine, in a test the test's own.
 type Server struct {
 	Endpoint string // http://127.0.0.1:port
 	Access   string // the access key
@@ -46,20 +46,36 @@ type process struct {
 // where the server is not built; any other fails.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{Access: "walferry-test-access", Secret: "walferry-test-secret", binary: binary(t), Dir: t.TempDir()}
+	s, err := Launch(t.Context(), binary(t), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop) // runs before the directory is removed
+	return s
+}
+
+// Launch runs a server outside a test, until Stop or the end of this process. The binary
+// is versitygw; what it stores lies in home, which is the caller's to remove. It
+// returns once the server answers.
+func Launch(ctx context.Context, binary, home string) (*Server, error) {
+	s := &Server{Access: "walferry-test-access", Secret: "walferry-test-secret", binary: binary, Dir: filepath.Join(home, "objects")}
+	if err := os.Mkdir(s.Dir, 0o755); err != nil {
+		return nil, err
+	}
 	if err := unix.Setxattr(s.Dir, "user.walferry.test", []byte("x"), 0); err != nil {
-		s.sidecar = t.TempDir()
+		s.sidecar = filepath.Join(home, "sidecar")
+		if err := os.Mkdir(s.sidecar, 0o755); err != nil {
+			return nil, err
+		}
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	s.addr = l.Addr().String()
 	s.Endpoint = "http://" + s.addr
 	l.Close()
-	t.Cleanup(s.Stop) // runs before the directories are removed
-	s.Start(t)
-	return s
+	return s, s.run(ctx)
 }
 
 // binary finds the server: WALFERRY_VERSITYGW, then where `make tools` puts it.
@@ -91,8 +107,15 @@ func binary(t testing.TB) string {
 // once the server answers, and does nothing where it runs.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
+	if err := s.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run is Start without a test. Where it fails, nothing runs.
+func (s *Server) run(ctx context.Context) error {
 	if s.proc != nil {
-		return
+		return nil
 	}
 	args := []string{"--port", s.addr, "--health", "/health", "--quiet", "posix"}
 	if s.sidecar != "" {
@@ -116,18 +139,19 @@ func (s *Server) Start(t testing.TB) {
 		}
 	}()
 	if err := <-started; err != nil {
-		t.Fatalf("start versitygw: %v", err)
+		return fmt.Errorf("start versitygw: %w", err)
 	}
 	s.proc = p
-	if err := s.ready(p); err != nil {
+	if err := s.ready(ctx, p); err != nil {
 		s.Stop()
-		t.Fatalf("start versitygw: %v\n%s", err, p.out.String())
+		return fmt.Errorf("start versitygw: %w\n%s", err, p.out.String())
 	}
+	return nil
 }
 
 // ready waits for the health page.
-func (s *Server) ready(p *process) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+func (s *Server) ready(ctx context.Context, p *process) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -166,7 +190,14 @@ func (s *Server) Stop() {
 // Env lets the AWS variables of the test name this server and nothing else.
 func (s *Server) Env(t testing.TB) {
 	t.Helper()
-	for k, v := range map[string]string{
+	for k, v := range s.Environ() {
+		t.Setenv(k, v)
+	}
+}
+
+// Environ holds the AWS variables by which a program finds this server and nothing else.
+func (s *Server) Environ() map[string]string {
+	return map[string]string{
 		"AWS_ACCESS_KEY_ID":         s.Access,
 		"AWS_SECRET_ACCESS_KEY":     s.Secret,
 		"AWS_SESSION_TOKEN":         "",
@@ -177,26 +208,32 @@ func (s *Server) Env(t testing.TB) {
 		"AWS_DEFAULT_REGION":        "",
 		"AWS_CA_BUNDLE":             "", // litestream does not start with one
 		"AWS_EC2_METADATA_DISABLED": "true",
-	} {
-		t.Setenv(k, v)
 	}
 }
 
 // Bucket makes a bucket.
 func (s *Server) Bucket(t testing.TB, name string) {
 	t.Helper()
+	if err := s.MakeBucket(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// MakeBucket is Bucket outside a test.
+func (s *Server) MakeBucket(ctx context.Context, name string) error {
 	c, err := minio.New(s.addr, &minio.Options{
 		Creds:        credentials.NewStaticV4(s.Access, s.Secret, ""),
 		Region:       "us-east-1",
 		BucketLookup: minio.BucketLookupPath,
 		MaxRetries:   1,
 	})
+	if err == nil {
+		err = c.MakeBucket(ctx, name, minio.MakeBucketOptions{Region: "us-east-1"})
+	}
 	if err != nil {
-		t.Fatal(err)
+		return fmt.Errorf("make bucket %s: %w", name, err)
 	}
-	if err := c.MakeBucket(t.Context(), name, minio.MakeBucketOptions{Region: "us-east-1"}); err != nil {
-		t.Fatalf("make bucket %s: %v", name, err)
-	}
+	return nil
 }
 
 // lockedBuffer takes what a process writes while a test may read it.

@@ -123,7 +123,7 @@ check: $(TOOLS)/staticcheck
 	done
 	@echo 'cext compiles without a warning'
 
-bench: build
+bench: build $(TOOLS)/versitygw
 	@.ci/need lz4:lz4 python3:python3
 	$(GO) run ./internal/bench $(BENCH_FLAGS)
 

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/walferry/walferry/internal/s3test"
 )
 
 // bench is one run: what was asked for, where it works, and the figures so far. One goroutine uses
@@ -20,6 +22,7 @@ type bench struct {
 
 	bases map[string]string // databases made once, by name, copied for each round
 	next  int               // number of the next fresh directory
+	s3    *s3test.Server    // started when it is first asked for
 }
 
 // measurement is one part of the report, chosen by -only.
@@ -37,6 +40,12 @@ func measurements() []measurement {
 		measurement{"snapshot and restore", measureBig},
 		measurement{"idle", measureIdle},
 		measurement{"extension", measureExtension},
+		measurement{"history: first snapshot", measureFirst},
+		measurement{"history: levels", measureLevels},
+		measurement{"history: restore", measureRestore},
+		measurement{"history: many files", measureMany},
+		measurement{"history: requests", measureRequests},
+		measurement{"history: WAL", measureWAL},
 	)
 }
 
@@ -58,7 +67,13 @@ func newBench(ctx context.Context, cfg config) (*bench, error) {
 	return b, nil
 }
 
-func (b *bench) close() error { return os.RemoveAll(b.scratch) }
+// close ends what newBench and the measurements have started, and removes all their files.
+func (b *bench) close() error {
+	if b.s3 != nil {
+		b.s3.Stop()
+	}
+	return os.RemoveAll(b.scratch)
+}
 
 // runAll takes the chosen measurements. A failure becomes a row of the table and part of the error,
 // and the next measurement is taken all the same, unless the run was interrupted.
@@ -113,9 +128,14 @@ type samples[T any] map[side][]T
 // compare measures every side once per round, forwards in even rounds and backwards in odd ones, each in
 // a fresh directory.
 func compare[T any](b *bench, sides []side, measure func(s side, dir string, round int) (T, error)) (samples[T], error) {
+	return compareRounds(b, b.Rounds, sides, measure)
+}
+
+// compareRounds is compare with another number of rounds.
+func compareRounds[T any](b *bench, rounds int, sides []side, measure func(s side, dir string, round int) (T, error)) (samples[T], error) {
 	got := samples[T]{}
-	for round := range b.Rounds {
-		b.progress("  round %d of %d", round+1, b.Rounds)
+	for round := range rounds {
+		b.progress("  round %d of %d", round+1, rounds)
 		for i := range sides {
 			if round%2 == 1 {
 				i = len(sides) - 1 - i

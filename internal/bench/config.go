@@ -30,6 +30,15 @@ type sizes struct {
 	Commits  int           // commits whose way to the replica is watched
 	Idle     time.Duration // how long the idle databases are watched
 	IdleMany int           // how many idle databases are "many"
+	history
+}
+
+// history is how much of section "history" is measured.
+type history struct {
+	Files   int           // level 0 objects of a long history
+	Watch   time.Duration // how long requests are counted, to be scaled to an hour
+	Uplink  int64         // bytes a second at which a snapshot uploads under writes
+	Repeats int           // rounds of what takes minutes, if not fewer are asked for
 }
 
 // tools are the programs and files beside this one.
@@ -38,6 +47,7 @@ type tools struct {
 	Command    string // walferry
 	Python     string // an interpreter whose sqlite3 module loads extensions
 	Litestream string // empty: no third side
+	Versitygw  string // the S3 server; `make tools` builds it
 }
 
 // full is what the goals are stated for; quick is a smoke test of the program itself.
@@ -45,10 +55,12 @@ var (
 	full = sizes{
 		Load: 3500 * time.Millisecond, Mid: 100e6, Big: 1e9,
 		Commits: 40, Idle: time.Minute, IdleMany: 100,
+		history: history{Files: 10_000, Watch: 150 * time.Second, Uplink: 5e6, Repeats: 3},
 	}
 	quick = sizes{
 		Load: 400 * time.Millisecond, Mid: 8e6, Big: 24e6,
-		Commits: 4, Idle: 3 * time.Second, IdleMany: 10,
+		Commits: 4, Idle: 2 * time.Second, IdleMany: 10,
+		history: history{Files: 200, Watch: 2 * time.Second, Uplink: 24e6, Repeats: 1},
 	}
 )
 
@@ -85,11 +97,14 @@ func parseConfig(args []string) (config, error) {
 	fs.BoolVar(&cfg.Control, "control", false, "measure plain against plain: the noise of this machine")
 	fs.StringVar(&cfg.Dir, "dir", ".", "make the scratch directory in `dir`; it should be a real disk")
 	fs.DurationVar(&cfg.Interval, "interval", time.Second, "walferry's interval")
-	big, idle := full.Big, full.Idle
+	big, idle, files, watch := full.Big, full.Idle, full.Files, full.Watch
 	fs.Var(&big, "size", "`size` of the big database (with -quick 24MB)")
-	fs.DurationVar(&idle, "idle", idle, "how long idle databases are watched (with -quick 3s)")
+	fs.DurationVar(&idle, "idle", idle, "how long idle databases are watched (with -quick 2s)")
+	fs.IntVar(&files, "files", files, "level 0 objects of a long history (with -quick 200)")
+	fs.DurationVar(&watch, "watch", watch, "how long requests are counted (with -quick 2s)")
 	fs.StringVar(&cfg.Extension, "extension", "dist/walferry.so", "the loadable extension")
 	fs.StringVar(&cfg.Command, "walferry", "dist/walferry", "the command")
+	fs.StringVar(&cfg.Versitygw, "versitygw", "dist/tools/versitygw", "the S3 server, as make tools builds it")
 	fs.StringVar(&cfg.Python, "python", "/usr/bin/python3", "a python3 whose sqlite3 loads extensions")
 	fs.Usage = func() {
 		fmt.Fprintf(fs.Output(), "Measure walferry against the plain VFS; LITESTREAM=path adds litestream.\n")
@@ -120,6 +135,18 @@ func parseConfig(args []string) (config, error) {
 	}
 	if given["idle"] || !*small {
 		cfg.Idle = idle
+	}
+	if given["files"] || !*small {
+		cfg.Files = files
+	}
+	if given["watch"] || !*small {
+		cfg.Watch = watch
+	}
+	if cfg.Files < 1 {
+		return config{}, fmt.Errorf("-files %d: must be at least 1", cfg.Files)
+	}
+	if cfg.Watch < time.Second {
+		return config{}, fmt.Errorf("-watch %v: must be at least 1s", cfg.Watch)
 	}
 	if cfg.Rounds < 1 {
 		return config{}, fmt.Errorf("-rounds %d: must be at least 1", cfg.Rounds)

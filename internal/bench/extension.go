@@ -59,7 +59,7 @@ func (b *bench) load(dir, extension string) (result loaded, err error) {
 	}
 	flushDisk()
 	cmd := exec.CommandContext(b.ctx, b.Python, "-c", loadScript, extension, t.dsn())
-	cmd.Env = cleanEnviron()
+	cmd.Env = b.environ()
 	out, err := cmd.Output()
 	if err != nil {
 		if exit, ok := err.(*exec.ExitError); ok {

@@ -13,12 +13,13 @@ type figure struct {
 	name   string
 	unit   unit
 	values map[side]float64
-	ratios map[side]ratio // to the plain side, for each other side that has one
+	base   side
+	ratios map[side]ratio // to the base, for each other side that has one
 	goal   goal
 	note   string // shown instead of a result when nothing was measured
 }
 
-// ratio is how a side compares with the plain side.
+// ratio is how a side compares with the base of its figure.
 type ratio struct {
 	mid       float64 // the median of the rounds
 	low, high float64 // the extremes: how much one round can be trusted
@@ -56,6 +57,7 @@ func duration(ns float64) string {
 func perSecond(v float64) string   { return humanize.CommafWithDigits(v, 0) + " /s" }
 func amount(v float64) string      { return humanize.Bytes(uint64(max(v, 0))) }
 func bytesPerSec(v float64) string { return fmt.Sprintf("%.0f MB/s", v/1e6) }
+func copies(v float64) string      { return fmt.Sprintf("%.3f copies", v) }
 func percent(v float64) string     { return fmt.Sprintf("%.3f %%", v) }
 func count(v float64) string       { return humanize.CommafWithDigits(v, 0) }
 
@@ -69,8 +71,8 @@ type goalKind int
 
 const (
 	noGoal       goalKind = iota
-	ratioAtMost           // walferry / plain is at most the limit
-	ratioAtLeast          // walferry / plain is at least the limit
+	ratioAtMost           // walferry / base is at most the limit
+	ratioAtLeast          // walferry / base is at least the limit
 	valueAtMost           // walferry's own value is at most the limit
 )
 
@@ -116,6 +118,8 @@ func (f figure) result(judged side) string {
 		ok, known = v <= f.goal.limit, has
 	}
 	switch {
+	case !known && f.base == litestream && f.goal.kind != noGoal:
+		return needLitestream
 	case !known:
 		return ""
 	case ok:
@@ -125,14 +129,19 @@ func (f figure) result(judged side) string {
 }
 
 // newFigure condenses the samples of one quantity: the median of each side, and the median of the
-// ratios of each round.
+// ratios of each round to the plain side.
 func newFigure[T any](name string, u unit, got samples[T], pick func(T) float64, g goal) figure {
-	f := figure{name: name, unit: u, goal: g, values: map[side]float64{}, ratios: map[side]ratio{}}
-	base := each(got[plain], pick)
+	return newFigureTo(plain, name, u, got, pick, g)
+}
+
+// newFigureTo is newFigure with ratios to another side.
+func newFigureTo[T any](to side, name string, u unit, got samples[T], pick func(T) float64, g goal) figure {
+	f := figure{name: name, unit: u, goal: g, base: to, values: map[side]float64{}, ratios: map[side]ratio{}}
+	base := each(got[to], pick)
 	for s, results := range got {
 		values := each(results, pick)
 		f.values[s] = median(values)
-		if r := ratios(values, base); s != plain && len(r) > 0 {
+		if r := ratios(values, base); s != to && len(r) > 0 {
 			f.ratios[s] = newRatio(r)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -67,12 +68,30 @@ func TestResult(t *testing.T) {
 		{figureOf(0.5, 0, atLeastTimes(0.5)), "met"},
 		{figureOf(9, 9, goal{}), ""},
 		{figure{goal: within(0.03)}, ""},
+		{figure{goal: within(0.03), base: litestream}, needLitestream},
+		{figure{base: litestream}, ""},
 		{figure{goal: within(0.03), note: needLZ4}, needLZ4},
 	} {
 		if got := c.f.result(walferry); got != c.want {
 			t.Errorf("ratio %v, value %v, goal %q: %q, want %q",
 				c.f.ratios, c.f.values, c.f.goal.text(count), got, c.want)
 		}
+	}
+}
+
+// A column that is another's base has no ratio of its own, and plain none to it.
+func TestFigureAgainstLitestream(t *testing.T) {
+	got := samples[float64]{litestream: {10, 20}, walferry: {2, 6}}
+	f := newFigureTo(litestream, "x", count, got, func(v float64) float64 { return v }, atMostTimes(0.3))
+	if r := f.ratios[walferry]; r != (ratio{0.25, 0.2, 0.3}) {
+		t.Errorf("ratio %v", r)
+	}
+	if _, has := f.ratios[litestream]; has || f.result(walferry) != "met" {
+		t.Errorf("ratios %v, %s", f.ratios, f.result(walferry))
+	}
+	cells := (&table{sides: []side{plain, walferry, litestream}}).cells(f)
+	if want := []string{"x", "-", "4", "15", "0.250x (0.20 to 0.30)", "≤ 0.30x of litestream", "met"}; !slices.Equal(cells, want) {
+		t.Errorf("cells %q, want %q", cells, want)
 	}
 }
 

@@ -26,6 +26,7 @@ var children = map[string]func(*link) error{
 	"visible":  visibleChild,
 	"snapshot": snapshotChild,
 	"idle":     idleChild,
+	"paced":    pacedChild,
 }
 
 // link is one end of the conversation between this program and a child: JSON values over the
@@ -82,7 +83,7 @@ type child struct {
 // startChild starts this program again in the given role and sends it spec.
 func (b *bench) startChild(role string, spec any) (*child, error) {
 	cmd := exec.CommandContext(b.ctx, b.exe, childCommand, role)
-	cmd.Env = cleanEnviron()
+	cmd.Env = b.environ()
 	said := new(bytes.Buffer)
 	cmd.Stderr = io.MultiWriter(os.Stderr, said)
 	stdin, err := cmd.StdinPipe()
@@ -142,13 +143,19 @@ func ask[T any](b *bench, role string, spec any) (result T, err error) {
 	return result, err
 }
 
-// cleanEnviron is the environment without walferry's variables: a WALFERRY_DEFAULT=1 of the user's
-// would put walferry under the plain side.
-func cleanEnviron() []string {
+// environ is the environment of every process that is measured. It lacks walferry's variables, as a
+// WALFERRY_DEFAULT=1 of the user's would put walferry under the plain side, litestream's, and the
+// user's own buckets; it names the S3 server of this run where there is one.
+func (b *bench) environ() []string {
 	var env []string
 	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "WALFERRY_") {
+		if !strings.HasPrefix(kv, "WALFERRY_") && !strings.HasPrefix(kv, "LITESTREAM_") && !strings.HasPrefix(kv, "AWS_") {
 			env = append(env, kv)
+		}
+	}
+	if b.s3 != nil {
+		for k, v := range b.s3.Environ() {
+			env = append(env, k+"="+v)
 		}
 	}
 	return env

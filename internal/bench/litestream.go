@@ -22,10 +22,25 @@ const firstUpload = 10 * time.Minute
 // startLitestream starts `litestream replicate` for the targets and returns when the first object of
 // each is in its replica. The databases must exist. Its output goes to a file in dir.
 func (b *bench) startLitestream(dir string, targets ...target) (*beside, error) {
-	var config strings.Builder
-	fmt.Fprintf(&config, "dbs:\n")
+	l, err := b.launchLitestream(dir, "", targets...)
+	if err != nil {
+		return nil, err
+	}
 	for _, t := range targets {
-		fmt.Fprintf(&config, "  - path: %q\n    replica:\n      url: %q\n", t.DB, fileURL(t.Replica))
+		if err := b.waitForObjects(t, 1, 0, 9); err != nil {
+			return nil, errors.Join(fmt.Errorf("litestream: %w", err), l.stop())
+		}
+	}
+	return l, nil
+}
+
+// launchLitestream starts `litestream replicate` for the targets, with settings at the head of its
+// configuration, and does not wait for anything.
+func (b *bench) launchLitestream(dir, settings string, targets ...target) (*beside, error) {
+	var config strings.Builder
+	fmt.Fprintf(&config, "%sdbs:\n", settings)
+	for _, t := range targets {
+		fmt.Fprintf(&config, "  - path: %q\n    replica:\n      url: %q\n", t.DB, t.url())
 	}
 	path := filepath.Join(dir, "litestream.yml")
 	if err := os.WriteFile(path, []byte(config.String()), 0o644); err != nil {
@@ -36,35 +51,26 @@ func (b *bench) startLitestream(dir string, targets ...target) (*beside, error) 
 		return nil, err
 	}
 	cmd := exec.CommandContext(b.ctx, b.Litestream, "replicate", "-config", path)
+	cmd.Env = b.environ()
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start litestream: %w", err), log.Close())
 	}
-	l := &beside{cmd, log}
-	for _, t := range targets {
-		if err := b.waitForObject(t); err != nil {
-			return nil, errors.Join(fmt.Errorf("litestream: %w", err), l.stop())
-		}
-	}
-	return l, nil
+	return &beside{cmd, log}, nil
 }
 
-// waitForObject waits for the first object of the target's replica.
-func (b *bench) waitForObject(t target) error {
-	poll := time.NewTicker(5 * time.Millisecond)
-	defer poll.Stop()
+// waitForObjects waits until a target's replica has n objects on some levels together.
+func (b *bench) waitForObjects(t target, n int, levels ...int) error {
 	for end := time.Now().Add(firstUpload); time.Now().Before(end); {
-		names, err := objectNames(t.Replica)
-		if err != nil || len(names) > 0 {
+		names, err := t.objects(levels...)
+		if err != nil || len(names) >= n {
 			return err
 		}
-		select {
-		case <-poll.C:
-		case <-b.ctx.Done():
-			return b.ctx.Err()
+		if err := b.sleep(5 * time.Millisecond); err != nil {
+			return err
 		}
 	}
-	return fmt.Errorf("no object in %s after %v", t.Replica, firstUpload)
+	return fmt.Errorf("fewer than %d objects on levels %v of %s after %v", n, levels, t.url(), firstUpload)
 }
 
 // stop ends the process this handle belongs to, by force if it does not end by itself.

@@ -2,6 +2,7 @@
 //
 //	go run ./internal/bench [-quick] [-rounds 9] [-only REGEX] [-size 1GB] [-dir DIR]
 //	LITESTREAM=/path/to/litestream go run ./internal/bench
+//	go run ./internal/bench -only history [-files 10000] [-watch 150s]
 //
 // # How it measures
 //
@@ -12,9 +13,11 @@
 // ratio is taken inside each round, and the median of those ratios is shown. Before each measured
 // stretch the first snapshot is in the replica and the disk is flushed.
 //
-// With LITESTREAM set, a third side is the plain VFS with litestream running beside the child. With
-// -control the second side is the plain VFS again: its ratios are the noise of the machine, and a
-// difference smaller than that was not measured.
+// With LITESTREAM set, a third side is the plain VFS with litestream running beside the child. The
+// section "history" compares with it directly: both programs do the same work, and no plain
+// side could. Its S3 server is versitygw, on this machine; where a network is measured, toxiproxy
+// stands before it. With -control the second side is the plain VFS again: its ratios are the noise
+// of the machine, and a difference smaller than that was not measured.
 //
 // # What it promises
 //

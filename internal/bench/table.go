@@ -21,8 +21,9 @@ func (t *table) skip(name, why string) {
 }
 
 // print writes the table. Each side after walferry's shows its ratio to plain in its own column; the
-// ratio column and the result are walferry's. With -control they are the control's: a goal that is
-// missed there is finer than what this machine can measure in this run.
+// ratio column and the result are walferry's, to plain where the goal does not say otherwise. With
+// -control they are the control's: a goal that is missed there is finer than what this machine can
+// measure in this run.
 func (t *table) print(w io.Writer) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	head := []string{"figure"}
@@ -63,6 +64,9 @@ func (t *table) cells(f figure) []string {
 	aim := ""
 	if f.unit != nil {
 		aim = f.goal.text(f.unit)
+	}
+	if f.base == litestream && f.goal.kind != valueAtMost && aim != "" {
+		aim += " of litestream"
 	}
 	return append(cells, compared, aim, f.result(t.sides[1]))
 }

@@ -48,9 +48,12 @@ type target struct {
 	Side     side
 	DB       string // path of the database file
 	Replica  string // the directory of the replica
+	S3       bucket // where the replica is if not in a directory
 	Interval time.Duration
 	Sync     string // PRAGMA synchronous, FULL if empty
 	MmapSize int64  // PRAGMA mmap_size
+
+	SnapshotInterval time.Duration // walferry's; 0: its default
 }
 
 // target returns a target of side s for the database dir/app.db, replicated to dir/replica.
@@ -66,8 +69,11 @@ func (t target) dsn() string {
 	q := url.Values{"vfs": {"unix"}, "_synchronous": {t.Sync}, "_journal_mode": {"WAL"}}
 	if t.Side == walferry {
 		q.Set("vfs", "walferry")
-		q.Set("replica", fileURL(t.Replica))
+		q.Set("replica", t.url())
 		q.Set("interval", t.Interval.String())
+		if t.SnapshotInterval > 0 {
+			q.Set("snapshot_interval", t.SnapshotInterval.String())
+		}
 	}
 	return "file:" + (&url.URL{Path: t.DB}).EscapedPath() + "?" + q.Encode()
 }
@@ -84,12 +90,7 @@ var register = sync.OnceValue(registerVFS)
 // open opens the target. On walferry's side everything is in the replica when it returns, so that
 // the first snapshot is not measured by those who measure something else.
 func (t target) open() (*conn, error) {
-	if t.Side == walferry {
-		if err := register(); err != nil {
-			return nil, fmt.Errorf("register vfs: %w", err)
-		}
-	}
-	c, err := t.connect()
+	c, err := t.openUnshipped()
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +98,16 @@ func (t target) open() (*conn, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// openUnshipped opens the target and waits for nothing, as an application does.
+func (t target) openUnshipped() (*conn, error) {
+	if t.Side == walferry {
+		if err := register(); err != nil {
+			return nil, fmt.Errorf("register vfs: %w", err)
+		}
+	}
+	return t.connect()
 }
 
 // connect opens a connection and sets its pragmas. The VFS must have been registered.

@@ -18,7 +18,7 @@ type toolRun struct {
 // runTool runs a program to its end. Its error carries what the program said.
 func (b *bench) runTool(program string, args ...string) (toolRun, error) {
 	cmd := exec.CommandContext(b.ctx, program, args...)
-	cmd.Env = cleanEnviron()
+	cmd.Env = b.environ()
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	begin := time.Now()

@@ -19,21 +19,23 @@ import (
 // objectName is the name of a finished object; temporary files have other names.
 var objectName = regexp.MustCompile(`^[0-9a-f]{16}-[0-9a-f]{16}\.ltx$`)
 
-// objectLevels are the directories, below the replica's, in which new objects appear.
-var objectLevels = []string{"ltx/0", "ltx/9"}
+// objectNames lists the finished objects of a directory replica, as paths, on the levels where new
+// ones appear. A replica that does not exist yet has none.
+func objectNames(replica string) ([]string, error) { return target{Replica: replica}.objects(0, 9) }
 
-// objectNames lists the finished objects of a directory replica, as paths. A replica that does not
-// exist yet has none.
-func objectNames(replica string) ([]string, error) {
+// objects lists the finished objects that lie on some levels of the target's replica, as paths; on S3
+// they are files of the server's. A replica that does not exist yet has none.
+func (t target) objects(levels ...int) ([]string, error) {
 	var paths []string
-	for _, level := range objectLevels {
-		entries, err := os.ReadDir(filepath.Join(replica, level))
+	for _, n := range levels {
+		level := t.level(n)
+		entries, err := os.ReadDir(level)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 		for _, e := range entries {
 			if objectName.MatchString(e.Name()) {
-				paths = append(paths, filepath.Join(replica, level, e.Name()))
+				paths = append(paths, filepath.Join(level, e.Name()))
 			}
 		}
 	}

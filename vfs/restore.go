@@ -27,9 +27,7 @@ import (
 //
 // The database is never opened here: to close it would drop this process's locks.
 func (p *process) bringBack(path string, o options) error {
-	// A database that is there may not have its ledger yet: it gets that last, and with a
-	// lock that is gone after it was seen it has it.
-	if !o.restore || !isGone(path) && !isLocked(path) || p.hasOpen(path) {
+	if !o.restore || !isGone(path) || p.hasOpen(path) {
 		return nil
 	}
 	cext.SetLogLevel(o.logLevel)
@@ -85,18 +83,10 @@ func (p *process) hasOpen(path string) bool {
 // hidden is how the files of a restore under way begin, as internal/restore has it.
 func hidden(path string) string { return "." + filepath.Base(path) + ".walferry-restore-" }
 
-func lockName(path string) string { return filepath.Join(filepath.Dir(path), hidden(path)+"lock") }
-
-// isLocked reports that a restore is under way, or was killed.
-func isLocked(path string) bool {
-	_, err := os.Lstat(lockName(path))
-	return err == nil
-}
-
 // lockRestore waits until no other process restores the database. The lock is the kernel's,
 // so that it ends with whoever holds it; its file is removed with it.
 func lockRestore(path string) (unlock func(), err error) {
-	name := lockName(path)
+	name := filepath.Join(filepath.Dir(path), hidden(path)+"lock")
 	for {
 		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {

@@ -2,16 +2,11 @@ package vfs_test
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/walferry/walferry/vfs"
 )
@@ -131,56 +126,5 @@ func TestRestoreLeavesOthersFilesAlone(t *testing.T) {
 		if _, err := os.Stat(name); err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-// A restored database gets its ledger last. Who opens it before that would make one of
-// its own, which cannot prove whose the replica is.
-func TestRestoreIsWaitedForToItsEnd(t *testing.T) {
-	p, _ := lost(t, "&restore=auto")
-	p.open().close()
-	ledger := p.path + "-ledger"
-	if err := os.Rename(ledger, ledger+".aside"); err != nil {
-		t.Fatal(err)
-	}
-	lock, err := os.Create(filepath.Join(filepath.Dir(p.path), ".app.db.walferry-restore-lock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(lock.Fd()), &st); err != nil {
-		t.Fatal(err)
-	}
-	opened := make(chan error, 1)
-	go func() { opened <- tryOpen(p.uri()) }()
-	waiter := regexp.MustCompile(fmt.Sprintf(`-> FLOCK .*:%d `, st.Ino))
-	for {
-		b, err := os.ReadFile("/proc/locks")
-		if err != nil {
-			t.Skip(err)
-		}
-		if waiter.Match(b) {
-			break
-		}
-		select {
-		case err := <-opened:
-			t.Fatalf("opened before the restore was at its end: %v", err)
-		default:
-			runtime.Gosched()
-		}
-	}
-	if err := os.Rename(ledger+".aside", ledger); err != nil {
-		t.Fatal(err)
-	}
-	lock.Close()
-	if err := <-opened; err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(lock.Name()); err == nil {
-		t.Error("the lock's file is left")
 	}
 }

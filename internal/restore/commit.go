@@ -12,7 +12,9 @@ import (
 
 // commit gives the temporary files, which are complete and on disk, the
 // target's name, the ledger unless it is of the past. A crash between any two steps leaves the old database, none, or the new
-// one without a ledger: never a database beside the WAL or the ledger of another.
+// one without a ledger: never a database beside the WAL or the ledger of another. Where
+// it is to be fresh the ledger comes first, so that the new one is never without: others open it as
+// soon as it has its name, and would begin a ledger that cannot prove whose the replica is.
 func (t *target) commit(past bool) error {
 	tmp := t.db.Name()
 	switch {
@@ -23,7 +25,7 @@ func (t *target) commit(past bool) error {
 		if err := t.gone(); err != nil {
 			return err
 		}
-		if err := t.clear(append([]string{""}, beside...)); err != nil {
+		if err := t.clear(append(beside, "")); err != nil {
 			return err
 		}
 	case t.force:
@@ -48,11 +50,24 @@ func (t *target) commit(past bool) error {
 	}
 	before := ledger.StampOf(tmp)
 	settled := settle(before.MtimeNs)
+	if t.fresh {
+		if err := t.rename(tmp+ledger.Suffix, t.path+ledger.Suffix); err != nil {
+			return fmt.Errorf("rename ledger: %w", err)
+		}
+	}
 	if err := t.rename(tmp, t.path); err != nil {
+		if t.fresh { // it belongs to no database now, least of all to one that has appeared
+			if err := t.ledger.Reset(t.path); err != nil {
+				return err
+			}
+		}
 		return fmt.Errorf("rename database: %w", err)
 	}
 	if err := t.stamp(before, settled); err != nil {
 		return fmt.Errorf("%s is restored, but without its ledger: %w", t.path, err)
+	}
+	if t.fresh {
+		return t.syncDir()
 	}
 	if err := t.rename(tmp+ledger.Suffix, t.path+ledger.Suffix); err != nil {
 		return fmt.Errorf("%s is restored, but without its ledger: rename ledger: %w", t.path, err)

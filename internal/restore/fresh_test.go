@@ -78,3 +78,28 @@ func TestFreshStandsBackFromAShipper(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Whoever finds the database may open it at once, and the restore be killed: it needs its ledger.
+func TestAFreshDatabaseIsNeverWithoutItsLedger(t *testing.T) {
+	h := threeSteps(t)
+	for range 5 {
+		out := filepath.Join(t.TempDir(), "out.db")
+		there := make(chan error, 1)
+		go func() {
+			for t.Context().Err() == nil {
+				if _, err := os.Lstat(out); err == nil {
+					_, err = os.Lstat(out + ledger.Suffix)
+					there <- err
+					return
+				}
+			}
+		}()
+		if _, err := Restore(background, h.store, out, Options{Fresh: true}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-there; err != nil {
+			t.Error(err)
+		}
+		checkRestored(t, h, out)
+	}
+}

@@ -368,16 +368,35 @@ static const char *exempt(const char *path, int flags, int out_flags) {
   return 0;
 }
 
-/* In a forked child there is no Go: mark in the ledger that the parent ships. */
-static void open_in_child(struct wf_file *f) {
+/* Whether restore=auto is asked for a file that is empty. */
+static int wants_restore(struct wf_file *f) {
+  sqlite3_int64 size = 0;
+  const char *value = sqlite3_uri_parameter(f->path, "restore");
+  if (!value) value = getenv("WALFERRY_RESTORE");
+  return value && strcmp(value, "auto") == 0 && f->real->pMethods->xFileSize(f->real, &size) == SQLITE_OK && size == 0;
+}
+
+/* In a forked child there is no Go: mark in the ledger that the parent ships. Nor can
+** it restore: an empty file is only a new database if somebody ships it. */
+static int open_in_child(struct wf_file *f) {
   f->db = wf_db_get(f->path);
-  if (f->db && !wf_ledger_of(f->db)) {
+  if (!f->db) return SQLITE_OK;
+  int shared = wf_ledger_of(f->db) != 0;
+  if (!(shared && wf_shipper_lives(f->db)) && wants_restore(f)) {
+    wf_db_put(f->db);
+    f->db = 0;
+    wf_log(WF_LOG_ERROR, "cannot open %s: restore=auto: the database is gone, and a forked child cannot restore it; "
+                         "open it once in the parent, or load walferry after the fork", f->path);
+    return SQLITE_CANTOPEN;
+  }
+  if (!shared) {
     wf_db_put(f->db);
     f->db = 0;
     f->why = sqlite3_mprintf("opened in a forked child, and no process has opened it before the fork: nothing ships; "
                              "open it once in the parent, or load walferry after the fork");
     wf_log(WF_LOG_ERROR, "%s: %s", f->path, f->why);
   }
+  return SQLITE_OK;
 }
 
 /* Asks Go about an open: with out to take part in it, without only whether the
@@ -401,7 +420,8 @@ static int open_main(struct wf_file *f, int flags, int out_flags) {
     return SQLITE_OK;
   }
   if (atomic_load(&wf.forked)) {
-    open_in_child(f);
+    int rc = open_in_child(f);
+    if (rc != SQLITE_OK) return rc;
   } else {
     int rc = ask_go(f->path, &opened);
     if (rc != SQLITE_OK) return rc;

@@ -227,6 +227,54 @@ func TestRestore_NoDatabaseRatherThanAnEmptyOne(t *testing.T) {
 	}
 }
 
+// A forked child has no Go to restore with, and must not begin an empty database.
+func TestRestore_AForkedChildBeginsNoDatabase(t *testing.T) {
+	t.Parallel()
+	for _, suffixes := range [][]string{{""}, {"", "-ledger"}} {
+		p := newPlace(t)
+		p.shell(".open "+p.uri(""), "CREATE TABLE t(v);", "INSERT INTO t VALUES('kept');").ok(t)
+		for _, suffix := range suffixes {
+			if err := os.Remove(p.db + suffix); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := p.python(`
+child = os.fork()
+if child == 0:
+    try:
+        connect(restore="auto").execute("CREATE TABLE u(v)")
+    except sqlite3.OperationalError as e:
+        say(e)
+    os._exit(0)
+os.waitpid(child, 0)
+say(one(connect(restore="auto", takeover="1", require="1"), "SELECT v FROM t"))
+`)
+		if r.stdout != "unable to open database file\nkept\n" {
+			t.Errorf("%q: stdout %q", suffixes, r.stdout)
+		}
+		if lines := r.errors(); len(lines) != 1 || !strings.Contains(lines[0], "a forked child cannot restore it") {
+			t.Errorf("%q: stderr %q", suffixes, lines)
+		}
+	}
+}
+
+// A database that has just begun in the parent is empty too, and is not gone.
+func TestRestore_AForkedChildBeginsWhatTheParentOpened(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.python(`
+c = connect(restore="auto")
+one(c, "SELECT count(*) FROM sqlite_schema")
+child = os.fork()
+if child == 0:
+    connect(restore="auto").execute("CREATE TABLE t(v)")
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+sync(c)
+`)
+	p.comesBack()
+}
+
 func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -99,12 +99,12 @@ func TestInvariant15_NothingIsPutUnderAPrefixThatIsNotProvablyOurs(t *testing.T)
 				pass(5 * time.Second)
 				g.write(2, 1)
 				pass(5 * time.Second)
-				s.Close()
+				s.Close(time.Now())
 				puts := g.store.count("create")
 				lose(g)
 				g.store.calls["remove"] = 0
 				s = g.open()
-				defer s.Close()
+				defer s.Close(time.Now())
 				pass(5 * time.Second)
 				g.write(3, 1)
 				pass(time.Minute)
@@ -574,7 +574,7 @@ func garbled(g *rig, seed uint64) {
 	s := g.open()
 	g.write(1, 1)
 	pass(3 * time.Second)
-	s.Close()
+	s.Close(time.Now())
 	for range 1 + r.IntN(6) {
 		b := make([]byte, 1+r.IntN(40))
 		for i := range b {
@@ -589,7 +589,7 @@ func garbled(g *rig, seed uint64) {
 		}
 	}
 	s = g.open()
-	defer s.Close()
+	defer s.Close(time.Now())
 	pins, calls := g.pins(), g.store.allCalls()
 	for n := range byte(5) {
 		g.write(n+10, 2)

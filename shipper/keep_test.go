@@ -157,7 +157,7 @@ func TestAKeptHistoryRestoresWhatItWas(t *testing.T) {
 						}
 					}
 					if r.IntN(100) == 0 { // a process that ends, and one that follows
-						s.Close()
+						s.Close(time.Now())
 						s = g.open(kept)
 					}
 				}
@@ -168,7 +168,7 @@ func TestAKeptHistoryRestoresWhatItWas(t *testing.T) {
 					pass(keepPauseMost)
 				}
 				status := s.Status()
-				s.Close()
+				s.Close(time.Now())
 				if status.KeepError != "" {
 					t.Error(status.KeepError)
 				}
@@ -283,7 +283,7 @@ func TestASnapshotCopiedUnderWritesIsOneState(t *testing.T) {
 func TestInvariant18_AnIdleHourCostsNoRequest(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open(kept)
-		defer s.Close()
+		defer s.Close(time.Now())
 		for range 100 {
 			g.write(1, 2)
 			pass(time.Second)
@@ -306,7 +306,7 @@ func TestInvariant18_AnIdleHourCostsNoRequest(t *testing.T) {
 func TestRequestsOfAnHour(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open(kept)
-		defer s.Close()
+		defer s.Close(time.Now())
 		g.write(1, 2)
 		pass(10 * time.Second)
 		before := map[string]int{}
@@ -337,7 +337,7 @@ func TestShortLivedProcessesKeepTheHistory(t *testing.T) {
 			g.write(byte(n), 1+uint32(n%4))
 			d := s.Drain(time.Now().Add(10 * time.Second))
 			<-d.Done()
-			s.Close()
+			s.Close(time.Now())
 			pass(time.Minute)
 		}
 		levels := g.store.levels()

@@ -20,7 +20,7 @@ import (
 func TestACommitIsShippedWithinAnInterval(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(time.Millisecond)
 		g.replicated()
 		for n := range byte(5) {
@@ -37,7 +37,7 @@ func TestACommitIsShippedWithinAnInterval(t *testing.T) {
 func TestManyCommitsOfAnIntervalAreOneObject(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(time.Millisecond)
 		for n := range byte(100) {
 			g.write(n, 1)
@@ -54,7 +54,7 @@ func TestManyCommitsOfAnIntervalAreOneObject(t *testing.T) {
 func TestInvariant18_WithoutCommitsThereIsNoRequestAndNoPin(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		g.write(1, 1)
 		pass(time.Minute)
 		calls, pins := g.store.allCalls(), g.pins()
@@ -79,7 +79,7 @@ func TestACommitIsShippedWithoutAWatch(t *testing.T) {
 		s := g.open(func(c *Config) {
 			c.watch = func(string, func()) (func(), error) { return nil, unix.EMFILE }
 		})
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(time.Millisecond)
 		g.write(7, 3)
 		pass(5 * time.Second)
@@ -105,13 +105,13 @@ func TestWhoWaitsForTheRoleSleeps(t *testing.T) {
 		if !closed(second.Ready()) {
 			t.Error("not ready, though another one ships")
 		}
-		first.Close()
+		first.Close(time.Now())
 		pass(time.Millisecond)
 		g.write(99, 2)
 		pass(2 * time.Second)
 		g.replicated()
-		second.Close()
-		third.Close()
+		second.Close(time.Now())
+		third.Close(time.Now())
 	})
 }
 
@@ -128,10 +128,10 @@ func TestTheRoleIsTriedAgainAfterAnError(t *testing.T) {
 				return open(path)
 			}
 		})
-		defer second.Close()
+		defer second.Close(time.Now())
 		pass(time.Second)
 		broken.Store(1)
-		first.Close()
+		first.Close(time.Now())
 		g.write(4, 4)
 		pass(time.Minute)
 		if n := g.logged("too many open files"); n == 0 || n > 3 {
@@ -146,7 +146,7 @@ func TestTheRoleIsTriedAgainAfterAnError(t *testing.T) {
 func TestAFencedShipperPutsNothing(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(time.Second)
 		taken := g.plant(0, g.next(), 4242, make(state, 5))
 		g.write(3, 3)
@@ -182,7 +182,7 @@ func TestAnUnclaimedDatabaseAsksOnce(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		g.plant(9, 1, 4242, make(state, 5))
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(time.Second)
 		if st := s.Status(); st.State != "unclaimed" {
 			t.Fatalf("state %s: %s", st.State, st.Cause)
@@ -203,7 +203,7 @@ func TestAnUnclaimedDatabaseAsksOnce(t *testing.T) {
 func TestInvariant16_AStoreThatIsDownForAWeek(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		g.write(1, 2)
 		pass(2 * time.Second)
 		g.store.down()
@@ -246,7 +246,7 @@ func TestDrainTellsWhenItHasReadAndWhenItIsDone(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		release, putting := make(chan struct{}), make(chan struct{}, 1)
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(time.Millisecond)
 		g.store.setWait(func(_ context.Context, op string) {
 			if op == "create" {
@@ -276,7 +276,7 @@ func TestDrainTellsWhenItHasReadAndWhenItIsDone(t *testing.T) {
 func TestADrainWithNothingToShipEndsAtOnce(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(5 * time.Second)
 		began := time.Now()
 		d := s.Drain(began.Add(10 * time.Second))
@@ -290,7 +290,7 @@ func TestADrainWithNothingToShipEndsAtOnce(t *testing.T) {
 func TestADrainOfADatabaseThatAnotherProcessWritesEnds(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(5 * time.Second)
 		n := byte(0)
 		g.store.setWait(func(_ context.Context, op string) {
@@ -323,10 +323,10 @@ func TestADrainWhileTheStoreIsDownLeavesItsBatchToTheNextOpen(t *testing.T) {
 		if e := time.Since(began); e > 3100*time.Millisecond {
 			t.Errorf("done after %v of 3s", e)
 		}
-		s.Close()
+		s.Close(time.Now())
 		g.store.up()
 		again := g.open()
-		defer again.Close()
+		defer again.Close(time.Now())
 		pass(time.Second)
 		g.replicated()
 	})
@@ -335,7 +335,7 @@ func TestADrainWhileTheStoreIsDownLeavesItsBatchToTheNextOpen(t *testing.T) {
 func TestADrainThatComesWhileAPutIsTriedIsServed(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(5 * time.Second)
 		g.store.down()
 		g.write(8, 2)
@@ -358,7 +358,7 @@ func TestADrainThatComesWhileAPutIsTriedIsServed(t *testing.T) {
 func TestADrainThatComesWhileAnotherIsServedIsServed(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(5 * time.Second)
 		g.store.down()
 		g.write(8, 2)
@@ -382,7 +382,7 @@ func TestADrainThatComesWhileAnotherIsServedIsServed(t *testing.T) {
 func TestALateDrainDoesNotTakeTheIntervalAway(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(5 * time.Second)
 		g.store.down()
 		g.write(8, 2)
@@ -403,7 +403,7 @@ func TestALateDrainDoesNotTakeTheIntervalAway(t *testing.T) {
 func TestSyncShipsAtOnce(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(5 * time.Second)
 		g.write(3, 3)
 		began := time.Now()
@@ -450,7 +450,7 @@ func TestSyncNamesTheCause(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(g *rig) {
 				s := g.open()
-				defer s.Close()
+				defer s.Close(time.Now())
 				pass(5 * time.Second)
 				g.db.mu.Lock()
 				tt.break_(g)
@@ -482,7 +482,7 @@ func TestNothingIsPutBeforeItIsSafe(t *testing.T) {
 				return nil
 			}
 		})
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(5 * time.Second)
 		puts := g.store.count("create")
 		if n := calls.Load(); int(n) != puts {
@@ -518,7 +518,7 @@ func TestNothingIsPutBeforeItIsSafe(t *testing.T) {
 func TestSyncEndsWithItsContext(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(5 * time.Second)
 		g.db.mu.Lock()
 		g.db.pinErr = ErrBusy
@@ -536,7 +536,7 @@ func TestSyncEndsWithItsContext(t *testing.T) {
 func TestSyncBearsAFailureThatIsOver(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(5 * time.Second)
 		g.db.mu.Lock()
 		g.db.pinErr = ErrBusy
@@ -566,14 +566,14 @@ func TestSyncOutlivesANewEpoch(t *testing.T) {
 			g.write(n, 1)
 			pass(2 * time.Second)
 		}
-		s.Close()
+		s.Close(time.Now())
 		g.store.mu.Lock()
 		clear(g.store.objects)
 		g.store.mu.Unlock()
 		release := make(chan struct{})
 		g.store.setWait(func(context.Context, string) { <-release })
 		s = g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		g.write(77, 1)
 		go func() { <-time.After(time.Second); close(release) }()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -588,7 +588,7 @@ func TestSyncOutlivesANewEpoch(t *testing.T) {
 func TestSyncOutlivesItsLedger(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(time.Second)
 		g.write(77, 1)
 		os.Remove(g.db.path + ledger.Suffix)
@@ -606,7 +606,7 @@ func TestSyncOutlivesItsLedger(t *testing.T) {
 func TestAWishForALaterWindowIsNoWork(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(5 * time.Second)
 		h := g.header(s)
 		atomic.StoreUint64(&h.SyncWanted, 1<<60)
@@ -632,7 +632,7 @@ func TestStatusAndSyncAfterCloseAreNoFault(t *testing.T) {
 		result := make(chan error)
 		go func() { _, err := s.Sync(context.Background()); result <- err }()
 		synctest.Wait()
-		s.Close()
+		s.Close(time.Now())
 		if err := <-result; err == nil {
 			t.Error("Sync succeeded")
 		}
@@ -650,7 +650,7 @@ func TestStatusAndSyncAfterCloseAreNoFault(t *testing.T) {
 func TestAnEmptyDatabaseShipsNothing(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(5 * time.Second)
 		before := g.objects()
 		// Its file was replaced by an empty one.
@@ -675,7 +675,7 @@ func TestAnEmptyDatabaseShipsNothing(t *testing.T) {
 func TestABusyDatabaseIsTriedAgain(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(5 * time.Second)
 		g.db.mu.Lock()
 		g.db.pinErr = ErrBusy
@@ -698,7 +698,7 @@ func TestADatabaseThatIsNotInWALModeIsLeftAlone(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		g.db.notWAL = true
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(time.Second)
 		pins, puts := g.pins(), g.store.count("create")
 		pass(time.Hour)
@@ -717,7 +717,7 @@ func TestADatabaseThatIsNotInWALModeIsLeftAlone(t *testing.T) {
 func TestTheLedgerRemovedInUseIsMadeNewAndNothingIsPut(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()
-		defer s.Close()
+		defer s.Close(time.Now())
 		pass(5 * time.Second)
 		puts := g.store.count("create")
 		if err := os.Remove(g.db.path + ledger.Suffix); err != nil {
@@ -769,7 +769,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		if _, err := two.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		one.Close()
+		one.Close(time.Now())
 		db.mu.Lock()
 		db.write(set(6, 2))
 		db.mu.Unlock()
@@ -779,7 +779,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		if err := db.now().equals(replay(t, store.history())); err != nil {
 			t.Fatal(err)
 		}
-		two.Close()
+		two.Close(time.Now())
 		db.close()
 	}
 	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > goroutines || fds() > before; runtime.Gosched() {
@@ -813,16 +813,49 @@ func TestWhoWaitsForTheRoleSleepsOnInotify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer one.Close()
+	defer one.Close(time.Now())
 	two, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer two.Close()
+	defer two.Close(time.Now())
 	<-two.Ready()
 	select {
 	case <-busy:
 		t.Error("50 tries while another one ships")
 	case <-time.After(300 * time.Millisecond):
 	}
+}
+
+// Who marks and finds that another ships leaves it to him; he may be about to go, and
+// looks once more when he has gone.
+func TestWhatIsMarkedWhileTheShipperGoesIsShipped(t *testing.T) {
+	inBubble(t, func(g *rig) {
+		first, second := g.open(), g.open()
+		g.write(1, 2)
+		d := first.Drain(time.Now().Add(10 * time.Second))
+		<-d.Done()
+		g.write(2, 3)
+		d = second.Drain(time.Now().Add(10 * time.Second))
+		<-d.Done()
+		second.Close(time.Now())
+		first.Close(time.Now().Add(10 * time.Second))
+		g.replicated()
+	})
+}
+
+// One that cannot reach the store does not stay for it.
+func TestACloseWithoutAStoreEndsAtItsDeadline(t *testing.T) {
+	inBubble(t, func(g *rig) {
+		s := g.open()
+		g.write(1, 2)
+		pass(2 * time.Second)
+		g.store.down()
+		g.write(2, 3)
+		begun := time.Now()
+		s.Close(begun.Add(10 * time.Second))
+		if took := time.Since(begun); took > 11*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
 }

@@ -108,6 +108,8 @@ type Shipper struct {
 
 	readyOnce sync.Once
 
+	last atomic.Pointer[time.Time] // of Close: until when something may still be shipped
+
 	unmap    sync.RWMutex // held by those outside the goroutine who look at the ledger
 	unmapped bool
 
@@ -147,14 +149,24 @@ func New(cfg Config) (*Shipper, error) {
 		s.cancel()
 		return nil, err
 	}
-	if err := s.elect(); err != nil && !errors.Is(err, ledger.ErrLocked) {
+	err := s.elect()
+	if err != nil && !errors.Is(err, ledger.ErrLocked) {
 		s.closeLedger()
 		s.cancel()
 		return nil, err
 	}
+	// Another process may be making the ledger just now. Who writes before it is
+	// there marks nothing.
+	for until := time.Now().Add(ledgerWait); err != nil && !s.ledger.Load().Ready() && time.Now().Before(until); {
+		time.Sleep(time.Millisecond)
+	}
 	go s.run()
 	return s, nil
 }
+
+// ledgerWait bounds how long an open waits for another process to make the ledger: it
+// takes some milliseconds and a few fsyncs.
+const ledgerWait = time.Second
 
 // newShipper is a Shipper without a ledger and without its goroutine.
 func newShipper(cfg Config) *Shipper {
@@ -189,8 +201,11 @@ func newShipper(cfg Config) *Shipper {
 }
 
 // Close ends the goroutine and gives the role up. What is not in the store stays
-// in the ledger; Drain first for it to be shipped.
-func (s *Shipper) Close() {
+// in the ledger; Drain first for it to be shipped. Should another process have
+// committed after that and have ended in the belief that this one ships, it is shipped
+// too, at most until the deadline.
+func (s *Shipper) Close(deadline time.Time) {
+	s.last.CompareAndSwap(nil, &deadline)
 	s.cancel()
 	<-s.done
 }
@@ -222,6 +237,32 @@ func (s *Shipper) run() {
 		}
 	}
 	s.resign()
+	s.lookBack()
+}
+
+// lookBack ships what was marked between the last batch and the end of the role. Who
+// marks looks afterwards whether somebody ships, and this one looks for marks when he
+// has stopped: so one of the two sees the other.
+func (s *Shipper) lookBack() {
+	deadline := s.last.Load()
+	for deadline != nil && s.state == StateShipping && s.hasWork() {
+		if !time.Now().Add(afterClose).Before(*deadline) {
+			return
+		}
+		time.Sleep(afterClose) // who waits for the role goes first
+		if s.elect() != nil {
+			return
+		}
+		var cancel context.CancelFunc
+		s.ctx, cancel = context.WithDeadline(context.Background(), *deadline)
+		d := &Drain{deadline: *deadline, read: make(chan struct{}), done: make(chan struct{})}
+		err := s.drain(d)
+		cancel()
+		s.resign()
+		if err != nil {
+			return
+		}
+	}
 }
 
 // follow waits until the role is free, or a Drain asks.

@@ -134,9 +134,10 @@ func (p *process) leave(db *database) {
 	if !last {
 		return
 	}
+	deadline := time.Now().Add(db.opts.closeTimeout)
 	if db.opts.closeTimeout > 0 && !p.broken.Load() {
 		if d == nil {
-			d = db.ship.Drain(time.Now().Add(db.opts.closeTimeout))
+			d = db.ship.Drain(deadline)
 		}
 		wait(d.Done(), db.opts.closeTimeout)
 	}
@@ -148,7 +149,7 @@ func (p *process) leave(db *database) {
 	}
 	p.mu.Unlock()
 	if end {
-		db.ship.Close()
+		db.ship.Close(deadline)
 	}
 }
 

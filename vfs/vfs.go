@@ -190,7 +190,9 @@ func (p *process) Exit() {
 	for _, db := range p.databases {
 		if db.opts.closeTimeout > 0 && !p.broken.Load() {
 			drains.Go(func() {
-				wait(db.ship.Drain(time.Now().Add(db.opts.closeTimeout)).Done(), db.opts.closeTimeout)
+				deadline := time.Now().Add(db.opts.closeTimeout)
+				wait(db.ship.Drain(deadline).Done(), db.opts.closeTimeout)
+				db.ship.Close(deadline) // and look once more
 			})
 		}
 	}

@@ -1,6 +1,10 @@
 package systest
 
-import "testing"
+import (
+	"fmt"
+	"sync"
+	"testing"
+)
 
 // TestInvariant10_ALastCloseLeavesNothing closes right behind a commit, fifty times,
 // with a window that is far from over.
@@ -50,4 +54,25 @@ func TestClose_ATimeoutOfZeroWaitsForNothing(t *testing.T) {
 	}
 	p.shell(".open "+p.uri("&interval=1h"), "SELECT * FROM t;").ok(t)
 	p.comesBack()
+}
+
+// TestClose_ProcessesThatEndTogetherLeaveNothingBehind has several shells begin and end
+// a database at the same time, whoever of them ships.
+func TestClose_ProcessesThatEndTogetherLeaveNothingBehind(t *testing.T) {
+	for round := range 6 {
+		p := newPlace(t)
+		var shells sync.WaitGroup
+		for n := range 4 {
+			shells.Go(func() {
+				r := p.shell(".timeout 20000", ".open "+p.uri(""), ".timeout 20000", "CREATE TABLE IF NOT EXISTS t(v);", fmt.Sprintf("INSERT INTO t VALUES(%d);", n))
+				if r.code != 0 {
+					t.Errorf("round %d: %s", round, r.stderr)
+				}
+			})
+		}
+		shells.Wait()
+		if got := p.query(p.restored(), "SELECT count(*) FROM t"); got != "4" {
+			t.Errorf("round %d: %s of 4 rows are in the replica; status %v", round, got, p.status())
+		}
+	}
 }

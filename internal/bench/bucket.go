@@ -35,6 +35,8 @@ func (b *bench) bucket() (bucket, error) {
 		if err != nil {
 			return bucket{}, err
 		}
+		// It keeps no connections: litestream would hold one for every object of a long history, and
+		// with the proxy's two for each that is more than a process may have open.
 		if b.s3, err = s3test.Launch(b.ctx, program, home); err != nil {
 			b.s3 = nil
 			return bucket{}, err

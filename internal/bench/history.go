@@ -37,7 +37,7 @@ func measureFirst(b *bench) error {
 			return b.firstLitestream(t, dir)
 		}
 		r, err := ask[snapshotResult](b, "snapshot", t)
-		return firstResult{r.Elapsed, r.Peak}, err
+		return firstResult(r), err
 	})
 	if err != nil {
 		return err

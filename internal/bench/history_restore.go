@@ -42,8 +42,7 @@ func measureRestore(b *bench) error {
 	})
 }
 
-// measureMany restores a snapshot and a long tail of small objects from a server that is not near. One
-// round: litestream asks for an object after the other, and so takes minutes.
+// measureMany restores a snapshot and a long tail of small objects from a server that is not near.
 func measureMany(b *bench) error {
 	if b.Control {
 		b.table.skip("many files", notShipping)
@@ -58,7 +57,7 @@ func measureMany(b *bench) error {
 			return err
 		}
 		defer link.close()
-		got, err := b.restores(1, inS3, inS3.S3.through(link.Endpoint).URL)
+		got, err := b.restores(b.repeats(), inS3, inS3.S3.through(link.Endpoint).URL)
 		if err != nil {
 			return err
 		}

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -103,6 +106,37 @@ func TestSlowIsAsFarAwayAsAsked(t *testing.T) {
 	resp.Body.Close()
 	if d := time.Since(begin); d < far { // how much later an answer may be depends on the machine
 		t.Errorf("the answer came after %v", d)
+	}
+}
+
+// Programs upload over several connections at once: they share what the way to the server can take.
+func TestUplinkIsSharedByConnections(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	defer server.Close()
+	const rate, lanes, each = 4_000_000, 4, 250_000
+	link, err := startSlow(server.URL, uplink(rate))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer link.close()
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for range lanes {
+		wg.Go(func() {
+			client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+			resp, err := client.Post(link.Endpoint, "", bytes.NewReader(make([]byte, each)))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Body.Close()
+		})
+	}
+	wg.Wait()
+	if d := time.Since(begin); d < time.Second*lanes*each/rate { // how much longer depends on the machine
+		t.Errorf("%d bytes at %d a second took %v", lanes*each, rate, d)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // childCommand is the hidden first argument that makes this program the measured child of another.
 const childCommand = "measured-child"
 
-// childLimit bounds the life of any child, in case something hangs. The longest is the first
+// childLimit bounds the life of any child or tool, in case something hangs. The longest is the first
 // snapshot of a big database.
 const childLimit = 30 * time.Minute
 

@@ -28,11 +28,6 @@ func away(d time.Duration) []slowdown {
 	}
 }
 
-// uplink bounds what each connection sends to the server, in bytes a second.
-func uplink(rate int64) []slowdown {
-	return []slowdown{slowdown(fmt.Sprintf(`{"type":"bandwidth","stream":"upstream","attributes":{"rate":%d}}`, rate/1000))}
-}
-
 // startSlow starts a proxy in front of an endpoint.
 func startSlow(endpoint string, how []slowdown) (*slow, error) {
 	to, err := url.Parse(endpoint)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -15,9 +16,12 @@ type toolRun struct {
 	Peak    int64         // resident bytes
 }
 
-// runTool runs a program to its end. Its error carries what the program said.
+// runTool runs a program to its end, for no longer than childLimit. Its error carries what the
+// program said.
 func (b *bench) runTool(program string, args ...string) (toolRun, error) {
-	cmd := exec.CommandContext(b.ctx, program, args...)
+	ctx, cancel := context.WithTimeout(b.ctx, childLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = b.environ()
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said

@@ -23,6 +23,8 @@ func (g *rig) record() *recorder {
 	r := &recorder{states: map[ltx.TXID]state{}}
 	g.store.created = func(o *memObject) {
 		if o.name.Min == o.name.Max && o.name.Level == levelOf(o.name.Max) {
+			g.db.mu.Lock()
+			defer g.db.mu.Unlock()
 			r.states[o.name.Max] = slices.Clone(g.db.commits[g.db.pinned].after)
 		}
 	}
@@ -129,8 +131,9 @@ func TestAKeptHistoryRestoresWhatItWas(t *testing.T) {
 				s := g.open(kept)
 				begun := time.Now()
 				var marks []objstore.Mark
+				faults := newRand(seed + 1000) // of the store's calls, under its lock
 				g.store.setFault(func(string, objstore.Object, int) fault {
-					switch r.IntN(150) {
+					switch faults.IntN(150) {
 					case 0:
 						return fails
 					case 1:

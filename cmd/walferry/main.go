@@ -32,7 +32,7 @@ type command struct {
 	help                string
 }
 
-var commands = []*command{restoreCommand, lsCommand, verifyCommand, compactCommand, shipCommand, statusCommand, versionCommand}
+var commands = []*command{restoreCommand, lsCommand, verifyCommand, compactCommand, shipCommand, adoptCommand, statusCommand, versionCommand}
 
 var versionCommand = &command{
 	name:    "version",

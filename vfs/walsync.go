@@ -46,7 +46,8 @@ func (w *walSync) sync() error {
 func (w *walSync) try() error {
 	f, err := os.Open(w.database + "-wal")
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // a last close has checkpointed all of it
+		w.named = walID{} // the next may get the same inode in the same tick of the clock
+		return nil        // a last close has checkpointed all of it
 	}
 	if err != nil {
 		return err

@@ -81,7 +81,7 @@ static int start(int make_default, char **err) {
     atexit(at_exit);
     if (has_wal_reset_bug(sqlite3_libversion_number())) {
       wf_log(WF_LOG_ERROR, "warning: SQLite %s has the WAL-reset bug, which can lose commits when two connections write and "
-             "checkpoint at the same moment; it is mended in 3.51.3, 3.50.7 and 3.44.6", sqlite3_libversion());
+             "checkpoint at the same moment; connections through walferry are kept from it, others need 3.51.3, 3.50.7 or 3.44.6", sqlite3_libversion());
     }
   }
   return rc;

@@ -67,6 +67,7 @@ struct wf_file {
   int writing;        /* holds WAL_WRITE_LOCK */
   int own_hold;       /* ... and the header was `seen` when that was got */
   int holds_ckpt;     /* holds WAL_CKPT_LOCK */
+  uint32_t ckpt_salt[2]; /* ... and the WAL then had these salts */
   int checkpointing;  /* between CKPT_START and CKPT_DONE */
   int direct;         /* the database was written outside a checkpoint, in this lock */
   int wrote;          /* ... since it was last unlocked */
@@ -75,6 +76,10 @@ struct wf_file {
   int snap_mark;      /* reader: index of the read mark held, -1 */
   uint32_t snap[HDR_WORDS]; /* and the header when it was got */
 };
+
+#define FILE_OF(p) ((struct wf_file *)(p))
+#define REAL(p) (FILE_OF(p)->real)
+#define CALL(p) (REAL(p)->pMethods)
 
 /* What Go answers to an open. */
 struct wf_opened {
@@ -113,8 +118,16 @@ extern struct wf_globals wf;
 /* shim.c */
 struct wf_file *wf_file_of(sqlite3_file *file);
 int wf_register(int make_default, char **err);
-int wf_give_way(struct wf_file *f, uint32_t bit);
 int wf_is_rollback(struct wf_file *f);
+
+/* lock.c */
+int wf_give_way(struct wf_file *f, uint32_t bit);
+void wf_try_wal(struct wf_file *f);
+int wf_lock(sqlite3_file *p, int level);
+int wf_unlock(sqlite3_file *p, int level);
+int wf_shm_map(sqlite3_file *p, int region, int size, int extend, void volatile **out);
+int wf_shm_lock(sqlite3_file *p, int at, int n, int flags);
+int wf_shm_unmap(sqlite3_file *p, int delete);
 
 /* mark.c */
 void wf_catch_up(struct wf_file *f);

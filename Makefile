@@ -36,21 +36,29 @@ build: loadable static $(DIST)/walferry
 loadable: $(DIST)/walferry.so
 static: $(DIST)/libwalferry.a $(DIST)/walferry.h $(DIST)/walferry.pc
 
-$(DIST)/walferry.so: $(GO_SOURCES) $(C_SOURCES) cmd/loadable/walferry.map
-	@mkdir -p $(DIST)
-	@echo 'building $@'
-	@CGO_ENABLED=1 $(GO) build -trimpath -buildmode=c-shared -tags SQLITE3VFS_LOADABLE_EXT \
-		-ldflags "-s -w -extldflags '-Wl,--version-script=$(CURDIR)/cmd/loadable/walferry.map'" \
-		-o $@ ./cmd/loadable
-	@rm -f $(DIST)/walferry.h # cgo's own, which is nobody's interface
+# Both libraries start Go with the first open, not when they are loaded (cext/start.c).
+DEFER := cmd/loadable/defer-go.sh
 
-$(DIST)/libwalferry.a: $(GO_SOURCES) $(C_SOURCES)
-	@mkdir -p $(DIST)
+$(DIST)/walferry.so: $(GO_SOURCES) $(C_SOURCES) cmd/loadable/walferry.map $(DEFER)
+	@mkdir -p $(DIST)/extension
 	@echo 'building $@'
-	@CGO_ENABLED=1 $(GO) build -trimpath -buildmode=c-archive -tags walferry_archive -ldflags '-s -w' -o $@ ./cmd/loadable
-	@rm -f $(DIST)/libwalferry.h
+	@CGO_ENABLED=1 $(GO) build -trimpath -buildmode=c-archive -tags SQLITE3VFS_LOADABLE_EXT -ldflags '-s -w' \
+		-o $(DIST)/extension/walferry.a ./cmd/loadable
+	@sh $(DEFER) $(DIST)/extension/walferry.a
+	@$(CC) -shared -s -o $@ -Wl,--whole-archive $(DIST)/extension/walferry.a -Wl,--no-whole-archive \
+		-Wl,--version-script=cmd/loadable/walferry.map -Wl,-z,nodelete,-z,relro,-z,defs -lpthread
+	@rm -r $(DIST)/extension
 
-$(DIST)/walferry.h: cext/walferry.h $(DIST)/walferry.so # whose build leaves a header of the same name
+$(DIST)/libwalferry.a: $(GO_SOURCES) $(C_SOURCES) $(DEFER)
+	@mkdir -p $(DIST)/archive
+	@echo 'building $@'
+	@CGO_ENABLED=1 $(GO) build -trimpath -buildmode=c-archive -tags walferry_archive -ldflags '-s -w' \
+		-o $(DIST)/archive/walferry.a ./cmd/loadable
+	@sh $(DEFER) $(DIST)/archive/walferry.a
+	@mv $(DIST)/archive/walferry.a $@ && rm -r $(DIST)/archive
+
+$(DIST)/walferry.h: cext/walferry.h
+	@mkdir -p $(DIST)
 	@cp cext/walferry.h $@
 
 $(DIST)/walferry.pc: Makefile cext/wf.h

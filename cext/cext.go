@@ -30,9 +30,6 @@ import (
 // Handler is Go's side of the shim. Calls come from any thread, never from a
 // forked child, and never while the shim holds a lock of its own.
 type Handler interface {
-	// Start reads what the environment says about the process.
-	Start() (makeDefault bool, err error)
-
 	// Check is called before Open, and before the file is made where there is
 	// none: whether the options are right.
 	Check(path string, params map[string]string) error
@@ -151,24 +148,11 @@ func guard(err *error) {
 	}
 }
 
-//export walferryGoStart
-func walferryGoStart(makeDefault *C.int, text **C.char) C.int {
+//export walferryGoReady
+func walferryGoReady(text **C.char) C.int {
 	if handler == nil {
 		give(text, "walferry: no handler")
 		return C.SQLITE_ERROR
-	}
-	var def bool
-	var err error
-	func() {
-		defer guard(&err)
-		def, err = handler.Start()
-	}()
-	if err != nil {
-		give(text, "walferry: "+err.Error())
-		return C.SQLITE_ERROR
-	}
-	if def {
-		*makeDefault = 1
 	}
 	return C.SQLITE_OK
 }

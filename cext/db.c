@@ -234,7 +234,7 @@ static void after_fork_parent(void) {
 }
 
 static void after_fork_child(void) {
-  atomic_store(&wf.forked, 1);
+  if (atomic_load(&wf.go) != WF_GO_NONE) atomic_store(&wf.forked, 1);
   for (int i = 0; i < wf.lock_fd_n; i++) close(wf.lock_fds[i]);
   wf.lock_fd_n = 0;
   wf.readers = 0;

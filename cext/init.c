@@ -16,17 +16,6 @@
 const sqlite3_api_routines *sqlite3_api = 0;
 #endif
 
-/* Go's side, in cext.go. The first waits for Go's runtime and reads the
-** environment; it returns an SQLite code, and an error from sqlite3_malloc. */
-extern int walferryGoStart(int *make_default, char **err);
-extern int walferryGoCheck(char *path, char *params, char **err);
-extern int walferryGoOpen(char *path, char *params, struct wf_opened *out, char **err);
-extern void walferryGoLast(uint64_t handle);
-extern void walferryGoClose(uint64_t handle);
-extern char *walferryGoStatus(uint64_t handle);
-extern int walferryGoMark(uint64_t handle, char *name, uint64_t *txid, char **err);
-extern void walferryGoExit(void);
-
 static void at_exit(void) {
   if (!atomic_load(&wf.forked) && wf.hooks.exit) wf.hooks.exit();
 }
@@ -53,9 +42,44 @@ static void fail(char **err, char *text) {
   else sqlite3_free(text);
 }
 
+static int is_one_of(const char *value, const char *a, const char *b, const char *c, const char *d) {
+  return sqlite3_stricmp(value, a) == 0 || sqlite3_stricmp(value, b) == 0 || sqlite3_stricmp(value, c) == 0 ||
+         sqlite3_stricmp(value, d) == 0;
+}
+
+/* The variables that are for the whole process; vfs/options.go has the others, and
+** these two once more. A value that is wrong is refused here as it is there. */
+static int from_environment(int *make_default, char **err) {
+  static const char *const levels[] = {"off", "error", "info", "debug"}; /* as WF_LOG_OFF... */
+  const char *log = getenv("WALFERRY_LOG"), *is_default = getenv("WALFERRY_DEFAULT"), *replica = getenv("WALFERRY_REPLICA");
+  if (log && *log) {
+    int level = 0;
+    while (level < 4 && strcmp(log, levels[level]) != 0) level++;
+    if (level == 4) {
+      fail(err, sqlite3_mprintf("walferry: environment WALFERRY_LOG=\"%s\": allowed is off, error, info, debug", log));
+      return SQLITE_ERROR;
+    }
+    atomic_store(&wf.log_level, level);
+  }
+  if (is_default && *is_default) {
+    int on = is_one_of(is_default, "1", "on", "yes", "true");
+    if (!on && !is_one_of(is_default, "0", "off", "no", "false")) {
+      fail(err, sqlite3_mprintf("walferry: environment WALFERRY_DEFAULT=\"%s\": allowed is 0 or 1", is_default));
+      return SQLITE_ERROR;
+    }
+    if (on && !(replica && *replica)) {
+      fail(err, sqlite3_mprintf("walferry: walferry cannot be the default VFS without a replica: set WALFERRY_REPLICA, "
+                                "for example to file:///backup/{name}"));
+      return SQLITE_ERROR;
+    }
+    *make_default |= on;
+  }
+  return SQLITE_OK;
+}
+
 static int start(int make_default, char **err) {
   static atomic_int once;
-  int from_env = 0;
+  int rc;
   if (sqlite3_libversion_number() < WF_MIN_SQLITE) {
     fail(err, sqlite3_mprintf("walferry needs SQLite " WF_MIN_SQLITE_TEXT " or newer, and this is %s", sqlite3_libversion()));
     return SQLITE_ERROR;
@@ -64,17 +88,9 @@ static int start(int make_default, char **err) {
     fail(err, sqlite3_mprintf("walferry needs an SQLite that was built with threads (SQLITE_THREADSAFE=1 or 2)"));
     return SQLITE_ERROR;
   }
-  if (!atomic_load(&wf.forked)) {
-    char *text = 0;
-    int rc = walferryGoStart(&from_env, &text);
-    if (rc != SQLITE_OK) {
-      fail(err, text);
-      return rc;
-    }
-    wf.hooks = (struct wf_hooks){walferryGoCheck,  walferryGoOpen, walferryGoLast, walferryGoClose,
-                                 walferryGoStatus, walferryGoMark, walferryGoExit};
-  }
-  int rc = wf_register(make_default || from_env, err);
+  rc = from_environment(&make_default, err);
+  if (rc == SQLITE_OK && !wf_go_is_deferred()) rc = wf_go(err);
+  if (rc == SQLITE_OK) rc = wf_register(make_default, err);
   if (rc != SQLITE_OK) return rc;
   rc = sqlite3_auto_extension((void (*)(void))auto_extension);
   if (rc == SQLITE_OK && !atomic_exchange(&once, 1)) {

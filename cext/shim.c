@@ -205,14 +205,14 @@ static int open_in_child(struct wf_file *f) {
     wf_db_put(f->db);
     f->db = 0;
     wf_log(WF_LOG_ERROR, "cannot open %s: restore=auto: the database is gone, and a forked child cannot restore it; "
-                         "open it once in the parent, or load walferry after the fork", f->path);
+                         "open it once in the parent, or open what walferry ships only after the fork", f->path);
     return SQLITE_CANTOPEN;
   }
   if (!shared) {
     wf_db_put(f->db);
     f->db = 0;
     f->why = sqlite3_mprintf("opened in a forked child, and no process has opened it before the fork: nothing ships; "
-                             "open it once in the parent, or load walferry after the fork");
+                             "open it once in the parent, or open what walferry ships only after the fork");
     wf_log(WF_LOG_ERROR, "%s: %s", f->path, f->why);
   }
   return SQLITE_OK;
@@ -224,7 +224,10 @@ static int open_in_child(struct wf_file *f) {
 static int ask_go(const char *path, struct wf_opened *out) {
   char *err = 0, *params = uri_parameters(path);
   if (!params) return SQLITE_NOMEM;
-  int rc = out ? wf.hooks.open((char *)path, params, out, &err) : wf.hooks.check((char *)path, params, &err);
+  int rc = wf_go(&err);
+  if (rc == SQLITE_OK) {
+    rc = out ? wf.hooks.open((char *)path, params, out, &err) : wf.hooks.check((char *)path, params, &err);
+  }
   sqlite3_free(params);
   if (rc != SQLITE_OK) wf_log(WF_LOG_ERROR, "cannot open %s: %s", path, err ? err : "no reason was given");
   sqlite3_free(err);

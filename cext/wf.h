@@ -100,13 +100,17 @@ struct wf_hooks {
   void (*exit)(void);
 };
 
+/* What has become of Go in this process. */
+enum { WF_GO_NONE, WF_GO_BEGUN, WF_GO_RUNS };
+
 struct wf_globals {
   pthread_mutex_t mu; /* guards the list of databases, readers, lock descriptors */
   pthread_cond_t idle;
   struct wf_db *dbs;
   int readers;             /* connections of ours that are open */
   atomic_int fork_pending; /* a fork waits for them */
-  atomic_int forked;       /* this is a child: Go does not run here */
+  atomic_int forked;       /* the child of a process with Go, which does not run here */
+  atomic_int go;           /* WF_GO_... */
   int lock_fds[1024];
   int lock_fd_n;
   atomic_int log_level;
@@ -181,6 +185,10 @@ int wf_ship_now(struct wf_file *f, int64_t timeout_ms, uint64_t *txid, char **er
 
 /* init.c */
 int wf_start(int make_default, char **err);
+
+/* start.c */
+int wf_go(char **err);
+int wf_go_is_deferred(void);
 
 /* log.c */
 enum { WF_LOG_OFF, WF_LOG_ERROR, WF_LOG_INFO, WF_LOG_DEBUG };

@@ -46,29 +46,17 @@ func Register(opts ...Option) error {
 	here.mu.Lock()
 	here.registered = opts
 	here.mu.Unlock()
-	if o.makeDefault && o.replica == "" {
-		var env options
-		if err := env.fromEnvironment(""); err != nil || env.replica == "" {
-			return errDefaultWithoutReplica
-		}
+	var env options
+	if err := env.fromEnvironment(""); err != nil {
+		return fmt.Errorf("walferry: %w", err)
+	}
+	if o.makeDefault && o.replica == "" && env.replica == "" {
+		return errDefaultWithoutReplica
 	}
 	return cext.Register(here, o.makeDefault)
 }
 
 var errDefaultWithoutReplica = errors.New("walferry cannot be the default VFS without a replica: set WALFERRY_REPLICA, for example to file:///backup/{name}")
-
-// Start is called by the shim when the VFS is registered.
-func (p *process) Start() (makeDefault bool, err error) {
-	o := defaults()
-	if err := o.fromEnvironment(""); err != nil {
-		return false, err
-	}
-	cext.SetLogLevel(o.logLevel)
-	if o.makeDefault && o.replica == "" {
-		return false, errDefaultWithoutReplica
-	}
-	return o.makeDefault, nil
-}
 
 // optionsFor collects a database's options: defaults, environment, Register or
 // Open, URI.

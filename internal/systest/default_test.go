@@ -44,19 +44,26 @@ func TestDefault_WithoutAReplicaTheLoadFails(t *testing.T) {
 	}
 }
 
-func TestDefault_AWrongVariableFailsTheLoad(t *testing.T) {
+// What concerns the process is refused at the load, what concerns a database at its
+// open: it may not be there before that.
+func TestDefault_AWrongVariableFailsTheLoadOrTheOpen(t *testing.T) {
 	t.Parallel()
 	for variable, allowed := range map[string]string{
 		"WALFERRY_DEFAULT=maybe":       `WALFERRY_DEFAULT="maybe": allowed is 0 or 1`,
-		"WALFERRY_INTERVAL=soon":       `WALFERRY_INTERVAL="soon": allowed is a duration from 10ms to 1h`,
 		"WALFERRY_LOG=loud":            `WALFERRY_LOG="loud": allowed is off, error, info, debug`,
+		"WALFERRY_INTERVAL=soon":       `WALFERRY_INTERVAL="soon": allowed is a duration from 10ms to 1h`,
 		"WALFERRY_CLOSE_TIMEOUT=never": `WALFERRY_CLOSE_TIMEOUT="never": allowed is a duration`,
 		"WALFERRY_WAL=perhaps":         `WALFERRY_WAL="perhaps": allowed is auto, keep`,
 		"WALFERRY_TAKEOVER=2":          `WALFERRY_TAKEOVER="2": allowed is 0 or 1`,
 		"WALFERRY_REQUIRE=x":           `WALFERRY_REQUIRE="x": allowed is 0 or 1`,
 	} {
-		if r := newPlace(t).with(variable).shell(); !strings.Contains(r.stderr, allowed) {
+		p := newPlace(t).with(variable)
+		r := p.shell(".open "+p.uri(""), "CREATE TABLE t(v);")
+		if !strings.Contains(r.stderr, allowed) {
 			t.Errorf("%s: stderr %q does not say %q", variable, r.stderr, allowed)
+		}
+		if exists(p.db) {
+			t.Errorf("%s: a database was made", variable)
 		}
 	}
 }

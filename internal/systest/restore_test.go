@@ -227,7 +227,8 @@ func TestRestore_NoDatabaseRatherThanAnEmptyOne(t *testing.T) {
 	}
 }
 
-// A forked child has no Go to restore with, and must not begin an empty database.
+// The child of a process in which Go runs cannot restore, and must not begin an empty
+// database.
 func TestRestore_AForkedChildBeginsNoDatabase(t *testing.T) {
 	t.Parallel()
 	for _, suffixes := range [][]string{{""}, {"", "-ledger"}} {
@@ -239,6 +240,7 @@ func TestRestore_AForkedChildBeginsNoDatabase(t *testing.T) {
 			}
 		}
 		r := p.python(`
+other = connect("other.db", replica="file://" + os.path.abspath("other"))
 child = os.fork()
 if child == 0:
     try:

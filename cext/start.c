@@ -1,0 +1,83 @@
+/*
+** Starting Go, in a process that is not a Go program: not where the library is
+** loaded but where a replicated database is first opened.
+**
+** A process that loads it and then forks, as servers do that load an application
+** before they start their workers, must not have Go running when it forks: of Go's
+** threads none is in the child. Started by the first open, Go begins in each worker
+** anew. It also sees the environment of that moment, with what the program has set,
+** which a runtime that starts with the library does not.
+**
+** The linker puts the start of Go's runtime into the library's constructors. The
+** Makefile takes it out of there and names it wf_go_entry.
+*/
+#include "wf.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* NULL in a Go program, and in a library that starts Go when it is loaded. */
+extern void wf_go_entry(int argc, char **argv) __attribute__((weak));
+
+/* Go's side, in cext.go. The first waits for Go's runtime; errors are from
+** sqlite3_malloc. */
+extern int walferryGoReady(char **err);
+extern int walferryGoCheck(char *path, char *params, char **err);
+extern int walferryGoOpen(char *path, char *params, struct wf_opened *out, char **err);
+extern void walferryGoLast(uint64_t handle);
+extern void walferryGoClose(uint64_t handle);
+extern char *walferryGoStatus(uint64_t handle);
+extern int walferryGoMark(uint64_t handle, char *name, uint64_t *txid, char **err);
+extern void walferryGoExit(void);
+
+extern char **environ;
+
+/* The block that the kernel gives a process, as Go's runtime expects it: arguments,
+** environment, and an auxiliary vector that is empty, so that the runtime asks
+** the kernel for it. Its strings are the runtime's for ever. */
+static char **process_block(void) {
+  size_t n = 0;
+  while (environ && environ[n]) n++;
+  char **block = calloc(n + 5, sizeof *block);
+  if (!block || !(block[0] = strdup(program_invocation_name))) {
+    free(block);
+    return 0;
+  }
+  for (size_t i = 0; i < n; i++) {
+    if (!(block[2 + i] = strdup(environ[i]))) return 0;
+  }
+  return block;
+}
+
+static int begin(char **err) {
+  if (wf_go_entry) {
+    char **block = process_block();
+    if (!block) return SQLITE_NOMEM;
+    atomic_store(&wf.go, WF_GO_BEGUN);
+    wf_go_entry(1, block);
+  }
+  atomic_store(&wf.go, WF_GO_BEGUN);
+  int rc = walferryGoReady(err);
+  if (rc != SQLITE_OK) return rc;
+  wf.hooks = (struct wf_hooks){walferryGoCheck,  walferryGoOpen, walferryGoLast, walferryGoClose,
+                               walferryGoStatus, walferryGoMark, walferryGoExit};
+  atomic_store(&wf.go, WF_GO_RUNS);
+  return SQLITE_OK;
+}
+
+/* Whether Go starts with the first open, not with the program or the library. */
+int wf_go_is_deferred(void) { return wf_go_entry != 0; }
+
+/* Starts Go, once in a process. Never called in the child of one in which Go has
+** begun. Returns an SQLite code. */
+int wf_go(char **err) {
+  static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
+  int rc = SQLITE_OK;
+  if (atomic_load(&wf.go) == WF_GO_RUNS) return SQLITE_OK;
+  pthread_mutex_lock(&mu);
+  if (atomic_load(&wf.go) == WF_GO_NONE) rc = begin(err);
+  else if (atomic_load(&wf.go) != WF_GO_RUNS) rc = SQLITE_ERROR; /* it could not be started before */
+  pthread_mutex_unlock(&mu);
+  return rc;
+}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/superfly/ltx"
-	"golang.org/x/sync/errgroup"
+	"github.com/walferry/walferry/internal/group"
 
 	"github.com/walferry/walferry/internal/ltxfile"
 	"github.com/walferry/walferry/internal/objstore"
@@ -199,7 +199,7 @@ func (m *merger) merge(ctx context.Context, files []input, to io.Writer) (ltx.He
 // start opens the files and holds their headers against each other.
 func start(ctx context.Context, files []input) ([]*cursor, error) {
 	cursors := make([]*cursor, len(files))
-	var g errgroup.Group // without a context of its own: what it opens outlives it
+	g := group.New() // without a context of its own: what it opens outlives it
 	g.SetLimit(opening)
 	for i, in := range files {
 		g.Go(func() (err error) {

@@ -15,7 +15,7 @@ import (
 	"slices"
 
 	"github.com/superfly/ltx"
-	"golang.org/x/sync/errgroup"
+	"github.com/walferry/walferry/internal/group"
 
 	"github.com/walferry/walferry/internal/objstore"
 	"github.com/walferry/walferry/internal/retry"
@@ -48,7 +48,7 @@ type History struct {
 // some seconds.
 func List(ctx context.Context, store objstore.Store) (*History, error) {
 	h := &History{store: store}
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := group.WithContext(ctx)
 	for level := range h.Levels {
 		g.Go(func() error {
 			return retry.Do(ctx, func() (err error) {

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/superfly/ltx"
-	"golang.org/x/sync/errgroup"
+	"github.com/walferry/walferry/internal/group"
 
 	"github.com/walferry/walferry/internal/objstore"
 	"github.com/walferry/walferry/internal/retry"
@@ -115,7 +115,7 @@ func (h *History) search(ctx context.Context, points []ltx.TXID, all []objstore.
 	for len(points) > 0 {
 		n := min(probes, len(points))
 		at, times := make([]int, n), make([]time.Time, n)
-		g, ctx := errgroup.WithContext(ctx)
+		g, ctx := group.WithContext(ctx)
 		for i := range n {
 			at[i] = (2*i + 1) * len(points) / (2 * n)
 			g.Go(func() (err error) {

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/superfly/ltx"
-	"golang.org/x/sync/errgroup"
+	"github.com/walferry/walferry/internal/group"
 
 	"github.com/walferry/walferry/internal/objstore"
 )
@@ -26,7 +26,7 @@ func (h *History) Times(ctx context.Context, points []ltx.TXID) ([]time.Time, er
 		}
 	}
 	times := make([]time.Time, len(points))
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := group.WithContext(ctx)
 	g.SetLimit(lanes)
 	for i, p := range points {
 		g.Go(func() (err error) {

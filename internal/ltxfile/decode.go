@@ -7,7 +7,7 @@ import (
 	"runtime"
 
 	"github.com/superfly/ltx"
-	"golang.org/x/sync/errgroup"
+	"github.com/walferry/walferry/internal/group"
 )
 
 // Sink takes a file's pages.
@@ -116,7 +116,7 @@ func (d *Decoder) pipeline(ctx context.Context, f *file, first *chunk) error {
 	}
 	work <- first
 	order <- first
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := group.WithContext(ctx)
 	g.Go(func() error {
 		defer close(work)
 		defer close(order)

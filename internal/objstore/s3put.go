@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/minio/minio-go/v7"
+	"github.com/walferry/walferry/internal/group"
 )
 
 // Sizes of uploads, in bytes.
@@ -170,10 +171,10 @@ func (s *s3Store) sendParts(ctx context.Context, o Object, id string, body Body)
 	size, step := body.Size(), partSize(body.Size())
 	parts := make([]minio.CompletePart, (size+step-1)/step)
 	var (
-		wg    sync.WaitGroup
 		once  sync.Once
 		first error
 	)
+	g := group.New()
 	lanes := make(chan struct{}, uploadLanes)
 	for i := range parts {
 		select {
@@ -186,15 +187,15 @@ func (s *s3Store) sendParts(ctx context.Context, o Object, id string, body Body)
 		}
 		off := int64(i) * step
 		part := io.NewSectionReader(body, off, min(step, size-off))
-		wg.Go(func() {
+		g.Go(func() (err error) {
 			defer func() { <-lanes }()
-			var err error
 			if parts[i], err = s.sendPart(ctx, o, id, i+1, part); err != nil {
 				once.Do(func() { first = err; cancel() })
 			}
+			return err
 		})
 	}
-	wg.Wait()
+	_ = g.Wait() // first is that error, or of the context
 	return slices.Clip(parts), first
 }
 

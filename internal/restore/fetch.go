@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/walferry/walferry/internal/group"
 	"github.com/walferry/walferry/internal/ltxfile"
 	"github.com/walferry/walferry/internal/objstore"
 	"github.com/walferry/walferry/internal/retry"
@@ -44,9 +45,10 @@ type span struct {
 // part is a span on its way.
 type part struct {
 	span
-	buf  []byte // of the span's length; valid once done is closed
-	err  error
-	done chan struct{}
+	buf   []byte // of the span's length; valid once done is closed
+	err   error
+	panic *group.Panic
+	done  chan struct{}
 }
 
 // fetcher downloads spans ahead of who takes them.
@@ -70,7 +72,11 @@ func fetch(ctx context.Context, store objstore.Store, spans iter.Seq[span]) *fet
 		free:   make(chan []byte, windowBytes/partSize),
 		cancel: cancel,
 	}
-	f.wg.Go(func() { f.run(ctx, spans) })
+	f.wg.Go(func() {
+		if p := group.Catch(func() { f.run(ctx, spans) }); p != nil {
+			f.hand(ctx, &part{panic: p, done: closed})
+		}
+	})
 	return f
 }
 
@@ -87,17 +93,32 @@ func (f *fetcher) run(ctx context.Context, spans iter.Seq[span]) {
 			return
 		}
 		p := &part{span: s, buf: f.buffer(s.n), done: make(chan struct{})}
-		select {
-		case f.parts <- p:
-		case <-ctx.Done():
+		if !f.hand(ctx, p) {
 			return
 		}
 		f.wg.Go(func() {
-			p.err = download(ctx, f.store, s, p.buf)
-			close(p.done)
+			defer close(p.done)
+			p.panic = group.Catch(func() { p.err = download(ctx, f.store, s, p.buf) })
 		})
 	}
 }
+
+// hand puts a part in line for take.
+func (f *fetcher) hand(ctx context.Context, p *part) bool {
+	select {
+	case f.parts <- p:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// closed is the channel of a part that there is nothing to wait for.
+var closed = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // buffer is one that was used before for a large part, and a new one for a small.
 func (f *fetcher) buffer(n int) []byte {
@@ -123,6 +144,9 @@ func (f *fetcher) take(ctx context.Context) (p *part, err error) {
 	case <-p.done:
 	case <-ctx.Done():
 		return nil, &ltxfile.SourceError{Err: ctx.Err()}
+	}
+	if p.panic != nil {
+		panic(p.panic) // for whoever restores to recover
 	}
 	return p, p.err
 }

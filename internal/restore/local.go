@@ -8,7 +8,7 @@ import (
 	"os"
 	"runtime"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/walferry/walferry/internal/group"
 	"golang.org/x/sys/unix"
 
 	"github.com/walferry/walferry/internal/ledger"
@@ -88,7 +88,7 @@ func clone(ctx context.Context, dst, src *os.File, size int64) error {
 func (d *patch) sumPages(ctx context.Context, l *ledger.Ledger, n uint32) error {
 	const stretch = 1 << 20 // bytes read at a time
 	step := uint32(stretch / d.pageSize)
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := group.WithContext(ctx)
 	workers := uint32(min(runtime.GOMAXPROCS(0), 8))
 	for w := range workers {
 		g.Go(func() error {

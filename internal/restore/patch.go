@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/superfly/ltx"
-	"golang.org/x/sync/errgroup"
+	"github.com/walferry/walferry/internal/group"
 
 	"github.com/walferry/walferry/internal/ledger"
 	"github.com/walferry/walferry/internal/ltxfile"
@@ -78,7 +78,7 @@ func (d *patch) plausible(have uint32) error {
 
 // indexes reads the indexes of several objects of the plan or the cover, many at a time.
 func (d *patch) indexes(ctx context.Context, objects []objstore.Object, each func(i int, e ltxfile.Entry)) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := group.WithContext(ctx)
 	g.SetLimit(windowParts)
 	for i, o := range objects {
 		g.Go(func() error {

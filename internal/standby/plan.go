@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/superfly/ltx"
-	"golang.org/x/sync/errgroup"
+	"github.com/walferry/walferry/internal/group"
 
 	"github.com/walferry/walferry/internal/objstore"
 )
@@ -81,7 +81,7 @@ func changes(ctx context.Context, store objstore.Store) ([]objstore.Object, erro
 	if err := list(ctx, 0); err != nil {
 		return nil, err
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := group.WithContext(ctx)
 	for level := 1; level < len(levels); level++ {
 		g.Go(func() error { return list(ctx, level) })
 	}

@@ -7,7 +7,7 @@ import (
 	"sync"
 
 	"github.com/superfly/ltx"
-	"golang.org/x/sync/errgroup"
+	"github.com/walferry/walferry/internal/group"
 
 	"github.com/walferry/walferry/internal/ledger"
 	"github.com/walferry/walferry/internal/ltxfile"
@@ -74,7 +74,7 @@ var decoders = sync.Pool{New: func() any { return ltxfile.NewDecoder() }}
 // by its file.
 func decode(ctx context.Context, store objstore.Store, objects []objstore.Object) ([]*file, error) {
 	files := make([]*file, len(objects))
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := group.WithContext(ctx)
 	g.SetLimit(parallel)
 	for i, o := range objects {
 		files[i] = &file{object: o}

@@ -17,24 +17,28 @@ static inline char *wf_copy(const char *s) { return sqlite3_mprintf("%s", s); }
 static inline void wf_free(void *p) { sqlite3_free(p); }
 static inline const char *wf_sqlite_version(void) { return sqlite3_libversion(); }
 static inline void wf_set_log_level(int level) { atomic_store(&wf.log_level, level); }
+static inline void wf_set_broken(const char *why) { atomic_store(&wf.broken, why); }
 */
 import "C"
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"unsafe"
+
+	"github.com/walferry/walferry/internal/group"
 )
 
 // Handler is Go's side of the shim. Calls come from any thread, never from a
 // forked child, and never while the shim holds a lock of its own.
 type Handler interface {
 	// Check is called before Open, and before the file is made where there is
-	// none: whether the options are right.
+	// none: whether the options are right. If it panics they count as right.
 	Check(path string, params map[string]string) error
 
-	// Open is called when a database is being opened. params are the URI's.
+	// Open is called when a database is being opened. params are the URI's. If
+	// it panics the database passes through.
 	Open(path string, params map[string]string) (Opened, error)
 
 	// Last is called when the only connection of this process is about to
@@ -55,7 +59,7 @@ type Handler interface {
 	Exit()
 
 	// Panicked is told what a call of the above was stopped by.
-	Panicked(value any, stack []byte)
+	Panicked(*group.Panic)
 }
 
 // Opened is the answer to an open.
@@ -138,14 +142,21 @@ func give(out **C.char, text string) {
 	*out = C.wf_copy(s)
 }
 
-// guard keeps a panic on this side of the border.
-func guard(err *error) {
-	if v := recover(); v != nil {
-		handler.Panicked(v, debug.Stack())
-		if err != nil {
-			*err = fmt.Errorf("internal error: %v", v)
-		}
+// SetBroken has those who wait for the store told why nothing ships in this process
+// any more, unless another process does. It is for ever.
+func SetBroken(why string) {
+	C.wf_set_broken(C.CString(why)) // never freed: it may be read at any time
+}
+
+// guarded calls f and keeps a panic on this side of the border: it is told to the
+// handler, and returned in words.
+func guarded(f func()) (internal error) {
+	p := group.Catch(f)
+	if p == nil {
+		return nil
 	}
+	group.Catch(func() { handler.Panicked(p) })
+	return fmt.Errorf("internal error: %v", p.Value)
 }
 
 //export walferryGoReady
@@ -160,10 +171,7 @@ func walferryGoReady(text **C.char) C.int {
 //export walferryGoCheck
 func walferryGoCheck(path, params *C.char, text **C.char) C.int {
 	var err error
-	func() {
-		defer guard(&err)
-		err = handler.Check(C.GoString(path), parameters(params))
-	}()
+	_ = guarded(func() { err = handler.Check(C.GoString(path), parameters(params)) }) // Open will say so
 	return openError(err, text)
 }
 
@@ -179,10 +187,10 @@ func openError(err error, text **C.char) C.int {
 func walferryGoOpen(path, params *C.char, out *C.struct_wf_opened, text **C.char) C.int {
 	var opened Opened
 	var err error
-	func() {
-		defer guard(&err)
-		opened, err = handler.Open(C.GoString(path), parameters(params))
-	}()
+	internal := guarded(func() { opened, err = handler.Open(C.GoString(path), parameters(params)) })
+	if internal != nil {
+		opened, err = Opened{Why: internal.Error()}, nil
+	}
 	if err != nil {
 		return openError(err, text)
 	}
@@ -212,20 +220,22 @@ func parameters(p *C.char) map[string]string {
 
 //export walferryGoLast
 func walferryGoLast(handle C.uint64_t) {
-	defer guard(nil)
-	handler.Last(uint64(handle))
+	_ = guarded(func() { handler.Last(uint64(handle)) })
 }
 
 //export walferryGoClose
 func walferryGoClose(handle C.uint64_t) {
-	defer guard(nil)
-	handler.Close(uint64(handle))
+	_ = guarded(func() { handler.Close(uint64(handle)) })
 }
 
 //export walferryGoStatus
 func walferryGoStatus(handle C.uint64_t) (text *C.char) {
-	defer guard(nil)
-	give(&text, handler.Status(uint64(handle)))
+	var status string
+	if internal := guarded(func() { status = handler.Status(uint64(handle)) }); internal != nil {
+		b, _ := json.Marshal(map[string]string{"state": "broken", "cause": internal.Error()})
+		status = string(b)
+	}
+	give(&text, status)
 	return text
 }
 
@@ -233,10 +243,9 @@ func walferryGoStatus(handle C.uint64_t) (text *C.char) {
 func walferryGoMark(handle C.uint64_t, name *C.char, txid *C.uint64_t, text **C.char) C.int {
 	var n uint64
 	var err error
-	func() {
-		defer guard(&err)
-		n, err = handler.Mark(uint64(handle), C.GoString(name))
-	}()
+	if internal := guarded(func() { n, err = handler.Mark(uint64(handle), C.GoString(name)) }); internal != nil {
+		err = internal
+	}
 	if err != nil {
 		give(text, err.Error())
 		return C.SQLITE_ERROR
@@ -247,6 +256,5 @@ func walferryGoMark(handle C.uint64_t, name *C.char, txid *C.uint64_t, text **C.
 
 //export walferryGoExit
 func walferryGoExit() {
-	defer guard(nil)
-	handler.Exit()
+	_ = guarded(handler.Exit)
 }

@@ -42,6 +42,13 @@ static struct wf_ledger *ledger_or_say(struct wf_file *f, char **err) {
   return h;
 }
 
+/* Why nothing will ship what this process waits for, NULL while something may: where
+** it is broken another process may have gone on. */
+static char *broken_here(struct wf_file *f) {
+  const char *broken = atomic_load(&wf.broken);
+  return broken && !wf_shipper_lives(f->db) ? sqlite3_mprintf("%s", broken) : 0;
+}
+
 /* Waits until the commits of a token are in the store: 1 yes, 0 not in time, -1
 ** with a text where it cannot be known or will not happen. */
 int wf_wait(struct wf_file *f, uint64_t epoch, uint64_t window, int64_t timeout_ms, char **err) {
@@ -53,6 +60,7 @@ int wf_wait(struct wf_file *f, uint64_t epoch, uint64_t window, int64_t timeout_
     int known = epoch == load(&h->epoch);
     if (known ? durable >= window : load(&h->compared_epoch) == load(&h->epoch)) return 1;
     if (is_stuck(__atomic_load_n(&h->state, __ATOMIC_SEQ_CST)) && (*err = cause_of(h, 0)) != 0) return -1;
+    if ((*err = broken_here(f)) != 0) return -1;
     if (wf_now_ms() >= until) {
       if (known) return 0;
       *err = sqlite3_mprintf("unknown: the token is of before a restart of the machine or another ledger, "
@@ -95,6 +103,7 @@ int wf_ship_now(struct wf_file *f, int64_t timeout_ms, uint64_t *txid, char **er
       failures = load(&h->failures);
       if ((*err = cause_of(h, !stuck)) != 0) return -1;
     }
+    if ((*err = broken_here(f)) != 0) return -1;
     int64_t waited = wf_now_ms() - begun;
     if (waited >= timeout_ms) return 0;
     if (waited >= NO_SHIPPER_MS && !wf_shipper_lives(f->db)) {

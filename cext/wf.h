@@ -114,6 +114,7 @@ struct wf_globals {
   int lock_fds[1024];
   int lock_fd_n;
   atomic_int log_level;
+  _Atomic(const char *) broken; /* why this process ships nothing any more; NULL */
   struct wf_hooks hooks;
   sqlite3_vfs *root;
 };

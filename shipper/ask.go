@@ -42,7 +42,7 @@ func (s *Shipper) withLedger(f func(*ledger.Ledger)) error {
 	s.unmap.RLock()
 	defer s.unmap.RUnlock()
 	if s.unmapped {
-		return errEnded
+		return cmp.Or(s.abortError(), errEnded)
 	}
 	f(s.ledger.Load())
 	return nil
@@ -50,6 +50,9 @@ func (s *Shipper) withLedger(f func(*ledger.Ledger)) error {
 
 // Status reads the ledger.
 func (s *Shipper) Status() (status Status) {
+	if err := s.abortError(); err != nil {
+		return Status{State: StateBroken.String(), Cause: err.Error(), Replica: s.cfg.Store.String()}
+	}
 	if err := s.withLedger(func(l *ledger.Ledger) { status = ReadStatus(l) }); err != nil {
 		return Status{State: "off", Cause: err.Error()}
 	}
@@ -58,6 +61,9 @@ func (s *Shipper) Status() (status Status) {
 
 // Err is the reason why nothing ships, nil while something does.
 func (s *Shipper) Err() (reason error) {
+	if err := s.abortError(); err != nil {
+		return err
+	}
 	err := s.withLedger(func(l *ledger.Ledger) {
 		h := l.Header()
 		state := State(atomic.LoadUint32(&h.State))

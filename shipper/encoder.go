@@ -6,6 +6,7 @@ import (
 
 	"github.com/pierrec/lz4/v4"
 	"github.com/superfly/ltx"
+	"github.com/walferry/walferry/internal/group"
 	"github.com/walferry/walferry/internal/ledger"
 	"github.com/walferry/walferry/internal/ltxfile"
 	"github.com/walferry/walferry/internal/spool"
@@ -39,7 +40,7 @@ type encoder struct {
 	spill   string
 	free    chan *chunk // the Shipper's, from batch to batch
 	full    chan *chunk
-	result  chan error
+	result  chan encoded
 	headSum uint64
 }
 
@@ -73,10 +74,16 @@ func (e *encoder) put(c *chunk) {
 	}
 	if e.full == nil {
 		e.full = make(chan *chunk, chunks)
-		e.result = make(chan error, 1)
+		e.result = make(chan encoded, 1)
 		go e.run()
 	}
 	e.full <- c
+}
+
+// encoded is how an encoder's goroutine ended.
+type encoded struct {
+	err   error
+	panic *group.Panic
 }
 
 // close ends the file and returns what went wrong.
@@ -85,16 +92,25 @@ func (e *encoder) close() error {
 		return nil
 	}
 	close(e.full)
-	return <-e.result
+	r := <-e.result
+	if r.panic != nil {
+		panic(r.panic)
+	}
+	return r.err
 }
 
 func (e *encoder) run() {
-	var err error
+	var r encoded
+	r.panic = group.Catch(func() { r.err = e.encode() })
+	for c := range e.full { // after a panic: who reads must not wait for ever
+		e.free <- c
+	}
+	e.result <- r
+}
+
+func (e *encoder) encode() (err error) {
 	w := ltxfile.NewWriter(e.out, e.spill)
-	defer func() {
-		w.Discard()
-		e.result <- err
-	}()
+	defer w.Discard()
 	var compressor lz4.Compressor
 	block := make([]byte, lz4.CompressBlockBound(int(e.o.pageSize)))
 	header := ltx.Header{
@@ -127,4 +143,5 @@ func (e *encoder) run() {
 	if err == nil {
 		err = w.Close()
 	}
+	return err
 }

@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/superfly/ltx"
 	"github.com/walferry/walferry/internal/compact"
+	"github.com/walferry/walferry/internal/group"
 	"github.com/walferry/walferry/internal/history"
 	"github.com/walferry/walferry/internal/ledger"
 	"github.com/walferry/walferry/internal/ltxfile"
@@ -88,8 +88,7 @@ type chores struct {
 type chored struct {
 	kept  ledger.Kept
 	err   error
-	panic any
-	stack []byte
+	panic *group.Panic
 }
 
 // noteRecent remembers an object of level 0 for the next merge, which then
@@ -139,14 +138,9 @@ func (s *Shipper) startChores() {
 	s.chores.result, s.chores.cancel = result, cancel
 	go func() {
 		var r chored
-		defer func() {
-			if v := recover(); v != nil {
-				r = chored{err: fmt.Errorf("internal error: %v", v), panic: v, stack: debug.Stack()}
-			}
-			result <- r
-		}()
-		err := run.all(ctx)
-		r = chored{kept: run.kept, err: err}
+		r.panic = group.Catch(func() { r.err = run.all(ctx) })
+		r.kept = run.kept
+		result <- r
 	}()
 }
 
@@ -167,22 +161,17 @@ func (s *Shipper) endChores(r chored) {
 	c.cancel()
 	c.result, c.cancel = nil, nil
 	if r.panic != nil {
-		if s.cfg.Panicked == nil {
-			panic(r.panic)
-		}
-		s.cfg.Panicked(r.panic, r.stack)
+		panic(r.panic)
 	}
 	h := s.header()
 	if s.ledger.Load().Lost() || atomic.LoadUint64(&h.ShipperEpoch) != s.term {
 		return
 	}
-	if r.panic == nil {
-		// A snapshot of our own may have been made meanwhile.
-		if h.SnapshotTXID > r.kept.SnapshotTXID {
-			r.kept.SnapshotTXID, r.kept.SnapshotMs = h.SnapshotTXID, h.SnapshotMs
-		}
-		h.Kept = r.kept
+	// A snapshot of our own may have been made meanwhile.
+	if h.SnapshotTXID > r.kept.SnapshotTXID {
+		r.kept.SnapshotTXID, r.kept.SnapshotMs = h.SnapshotTXID, h.SnapshotMs
 	}
+	h.Kept = r.kept
 	if i, _ := slices.BinarySearchFunc(c.recent, ltx.TXID(h.LevelEnd[0])+1, func(o objstore.Object, t ltx.TXID) int {
 		return cmp.Compare(o.Min, t)
 	}); i > 0 {

@@ -38,12 +38,13 @@ package shipper
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/walferry/walferry/internal/group"
 	"github.com/walferry/walferry/internal/ledger"
 	"github.com/walferry/walferry/internal/objstore"
 	"github.com/walferry/walferry/internal/spool"
@@ -76,9 +77,9 @@ type Config struct {
 	// somebody must look at; may be nil.
 	Log func(isError bool, line string)
 
-	// Panicked is told what stopped the goroutine, should that happen; nil
-	// lets it stop the program.
-	Panicked func(value any, stack []byte)
+	// Panicked is told what ended the Shipper before Close did, should that
+	// happen; nil lets it end the program.
+	Panicked func(*group.Panic)
 
 	// watch is watchFile, save in tests.
 	watch func(path string, wake func()) (stop func(), err error)
@@ -108,7 +109,8 @@ type Shipper struct {
 
 	readyOnce sync.Once
 
-	last atomic.Pointer[time.Time] // of Close: until when something may still be shipped
+	last    atomic.Pointer[time.Time] // of Close: until when something may still be shipped
+	aborted atomic.Pointer[string]    // the cause, of Abort
 
 	unmap    sync.RWMutex // held by those outside the goroutine who look at the ledger
 	unmapped bool
@@ -210,34 +212,64 @@ func (s *Shipper) Close(deadline time.Time) {
 	<-s.done
 }
 
-// run is the goroutine: it ships while it has the role, and waits for the role
-// otherwise.
+// Abort has the Shipper end for a cause that is a fault of this process: nothing more
+// is shipped, and who waits is told the cause, unless another process goes on. It
+// waits for nothing and may be called from anywhere. Close is still to be called.
+func (s *Shipper) Abort(cause string) {
+	s.aborted.CompareAndSwap(nil, &cause)
+	s.cancel()
+}
+
+// run is the goroutine. A panic of it, or of one that it has started, is an Abort.
 func (s *Shipper) run() {
 	defer close(s.done)
-	defer func() {
-		if s.cfg.Panicked == nil {
-			return
-		}
-		if v := recover(); v != nil {
-			s.resign()
-			s.cfg.Panicked(v, debug.Stack())
-		}
-	}()
 	defer s.closeLedger()
+	defer s.resign()
 	defer s.endLate()
+	defer s.isReady()
+	if s.cfg.Panicked == nil {
+		s.shipOrFollow()
+	} else if p := group.Catch(s.shipOrFollow); p != nil {
+		s.cfg.Panicked(p)
+		s.Abort(fmt.Sprintf("internal error: %v", p.Value))
+	}
+	if err := s.abortError(); err != nil && s.lock != nil {
+		group.Catch(func() { s.fail(StateBroken, err) }) // if even that is broken, there is nobody to tell
+	}
+}
+
+// isReady closes ready.
+func (s *Shipper) isReady() { s.readyOnce.Do(func() { close(s.ready) }) }
+
+// abortError is the cause of an Abort, nil without one.
+func (s *Shipper) abortError() error {
+	if cause := s.aborted.Load(); cause != nil {
+		return errors.New(*cause)
+	}
+	return nil
+}
+
+// shipOrFollow ships while this process has the role, and waits for the role
+// otherwise.
+func (s *Shipper) shipOrFollow() {
 	for s.ctx.Err() == nil {
 		if s.lock == nil {
 			s.follow()
 			continue
 		}
 		err := s.lead()
+		if s.abortError() != nil {
+			return // with the role, under which the ledger is told
+		}
 		s.resign()
 		if errors.Is(err, errLost) {
 			s.reopen()
 		}
 	}
-	s.resign()
-	s.lookBack()
+	if s.abortError() == nil {
+		s.resign()
+		s.lookBack()
+	}
 }
 
 // lookBack ships what was marked between the last batch and the end of the role. Who
@@ -287,7 +319,7 @@ func (s *Shipper) follow() {
 			s.cfg.Log(true, text)
 		}
 	}
-	s.readyOnce.Do(func() { close(s.ready) })
+	s.isReady()
 	var again <-chan time.Time
 	if look {
 		again = time.After(max(s.cfg.Interval, time.Second))
@@ -323,7 +355,7 @@ const afterClose = 20 * time.Millisecond
 // lead ships until the role is lost or the Shipper is closed.
 func (s *Shipper) lead() error {
 	again := s.claim()
-	s.readyOnce.Do(func() { close(s.ready) })
+	s.isReady()
 	var timer *time.Timer
 	var due <-chan time.Time
 	schedule := func(d time.Duration) {
@@ -423,14 +455,18 @@ func (s *Shipper) drainLate() error {
 	for len(s.late) > 0 {
 		d := s.late[0]
 		s.late = s.late[1:]
-		err := s.drain(d)
-		d.end()
-		if err != nil {
+		if err := s.serve(d); err != nil {
 			s.endLate()
 			return err
 		}
 	}
 	return nil
+}
+
+// serve ends a Drain whatever happens.
+func (s *Shipper) serve(d *Drain) error {
+	defer d.end()
+	return s.drain(d)
 }
 
 // drain ships what was committed when it began, at most until the deadline. What

@@ -21,6 +21,7 @@ const (
 	StateRefused     State = 3 // the store says no: bucket, credentials; tried again by itself
 	StateNotWAL      State = 4 // the database is not in WAL mode
 	StateFailing     State = 5 // the database or the ledger cannot be read or written; tried again
+	StateBroken      State = 6 // an internal error has ended the shipper; another process may go on
 
 	StateFenced    State = 16 // another writer has added to the prefix
 	StateUnclaimed State = 17 // the prefix holds something that is not provably ours
@@ -29,7 +30,7 @@ const (
 
 var stateNames = map[State]string{
 	StateStarting: "starting", StateShipping: "shipping", StateUnreachable: "unreachable",
-	StateRefused: "refused", StateNotWAL: "not_wal", StateFailing: "failing",
+	StateRefused: "refused", StateNotWAL: "not_wal", StateFailing: "failing", StateBroken: "broken",
 	StateFenced: "fenced", StateUnclaimed: "unclaimed", StatePageSize: "page_size_changed",
 }
 
@@ -119,7 +120,7 @@ func ReadStatus(l *ledger.Ledger) Status {
 	s.KeepError = h.KeepError()
 	if l.Locked() {
 		s.ShipperPID = atomic.LoadUint64(&h.ShipperPID)
-	} else if !state.Stuck() {
+	} else if !state.Stuck() && state != StateBroken {
 		// The ledger has what the last shipper wrote before it ended.
 		s.State, s.Cause = "stopped", "no process ships"
 	}

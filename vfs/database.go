@@ -28,6 +28,9 @@ type database struct {
 	closed bool
 }
 
+// newStore is the system's, save in tests.
+var newStore = objstore.New
+
 // requireTimeout bounds an open with require=1.
 const requireTimeout = 30 * time.Second
 
@@ -60,8 +63,12 @@ func (p *process) join(path string, o options) (db *database, why string, err er
 }
 
 func (p *process) lookup(path string, o options) (db *database, why string, err error) {
+	defer p.passThrough(&why)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if why := p.whyBroken(); why != "" {
+		return nil, why, nil
+	}
 	if db := p.databases[path]; db != nil {
 		if db.opts.replica != o.replica {
 			return nil, "", fmt.Errorf("the database is open in this process with replica=%s, and cannot have %s as well", db.opts.replica, o.replica)
@@ -74,7 +81,7 @@ func (p *process) lookup(path string, o options) (db *database, why string, err 
 		traffic.Requests.Add(1)
 		traffic.Bytes.Add(uint64(max(0, sent)))
 	}
-	store, err := objstore.New(o.replica, o.store)
+	store, err := newStore(o.replica, o.store)
 	if err != nil {
 		return nil, "", err
 	}
@@ -135,7 +142,7 @@ func (p *process) leave(db *database) {
 		return
 	}
 	deadline := time.Now().Add(db.opts.closeTimeout)
-	if db.opts.closeTimeout > 0 && !p.broken.Load() {
+	if db.opts.closeTimeout > 0 {
 		if d == nil {
 			d = db.ship.Drain(deadline)
 		}
@@ -211,7 +218,8 @@ func (d *Database) Status() Status { return d.db.ship.Status() }
 // Sync ships what is committed now and returns the newest object's TXID. The
 // error is the context's, or says why nothing can be shipped; then the commits
 // are still queued, and Sync may be called again.
-func (d *Database) Sync(ctx context.Context) (ltx.TXID, error) {
+func (d *Database) Sync(ctx context.Context) (newest ltx.TXID, err error) {
+	defer here.caught(&err)
 	txid, err := d.db.ship.Sync(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("sync %s: %w", d.db.path, err)
@@ -224,7 +232,8 @@ func (d *Database) Sync(ctx context.Context) (ltx.TXID, error) {
 // 200 bytes of UTF-8 without control characters and need not be unique: the newest
 // of a name is found. Retention keeps what the mark needs for as long as the option
 // mark_retention says.
-func (d *Database) Mark(ctx context.Context, name string) (ltx.TXID, error) {
+func (d *Database) Mark(ctx context.Context, name string) (newest ltx.TXID, err error) {
+	defer here.caught(&err)
 	txid, err := d.db.mark(ctx, name)
 	if err != nil {
 		return 0, fmt.Errorf("mark %s: %w", d.db.path, err)
@@ -236,7 +245,8 @@ func (d *Database) Mark(ctx context.Context, name string) (ltx.TXID, error) {
 // for the last batch, at most for the close timeout. A program that ends with
 // os.Exit or returns from main must have called it, or its last second may be
 // missing until the next start.
-func (d *Database) Close() error {
+func (d *Database) Close() (err error) {
+	defer here.caught(&err)
 	d.close.Do(func() { here.leave(d.db) })
 	return nil
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/walferry/walferry/cext"
 	"github.com/walferry/walferry/internal/history"
 	"github.com/walferry/walferry/internal/ledger"
-	"github.com/walferry/walferry/internal/objstore"
 	"github.com/walferry/walferry/internal/restore"
 )
 
@@ -26,10 +25,14 @@ import (
 // an error, since an empty database in the place of the real one would soon be taken for it.
 //
 // The database is never opened here: to close it would drop this process's locks.
-func (p *process) bringBack(path string, o options) error {
+func (p *process) bringBack(path string, o options) (err error) {
 	if !o.restore || !isGone(path) || p.hasOpen(path) {
 		return nil
 	}
+	if why := p.whyBroken(); why != "" {
+		return fmt.Errorf("restore=auto: the database is gone and cannot be restored: %s", why)
+	}
+	defer p.caught(&err)
 	cext.SetLogLevel(o.logLevel)
 	unlock, err := lockRestore(path)
 	if err != nil {
@@ -40,7 +43,7 @@ func (p *process) bringBack(path string, o options) error {
 		return nil
 	}
 	sweep(path)
-	store, err := objstore.New(o.replica, o.store)
+	store, err := newStore(o.replica, o.store)
 	if err != nil {
 		return err
 	}

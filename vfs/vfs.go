@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/walferry/walferry/cext"
-	"github.com/walferry/walferry/internal/objstore"
+	"github.com/walferry/walferry/internal/group"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,7 +25,7 @@ type process struct {
 	handles    map[uint64]*database // by connection
 	nextHandle uint64
 
-	broken atomic.Bool // a panic was caught: nothing ships any more
+	broken atomic.Pointer[string] // a panic was caught: why nothing ships any more
 }
 
 var here = &process{databases: map[string]*database{}, handles: map[uint64]*database{}}
@@ -86,7 +86,7 @@ func (p *process) optionsFor(path string, opts []Option, params map[string]strin
 func (p *process) Check(path string, params map[string]string) error {
 	o, err := p.optionsFor(path, nil, params)
 	if err == nil {
-		_, err = objstore.New(o.replica, o.store)
+		_, err = newStore(o.replica, o.store)
 	}
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (p *process) byHandle(handle uint64) *database {
 // Last lets the last batch be read before the database goes away.
 func (p *process) Last(handle uint64) {
 	db := p.byHandle(handle)
-	if db == nil || db.opts.closeTimeout == 0 || p.broken.Load() {
+	if db == nil || db.opts.closeTimeout == 0 {
 		return
 	}
 	d := db.ship.Drain(time.Now().Add(db.opts.closeTimeout))
@@ -148,11 +148,7 @@ func (p *process) Status(handle uint64) string {
 	if db == nil {
 		return `{"state":"off","cause":"the connection is closed"}`
 	}
-	status := db.ship.Status()
-	if p.broken.Load() {
-		status.State, status.Cause = "broken", "an internal error has switched replication off; the log has its text"
-	}
-	b, err := json.Marshal(status)
+	b, err := json.Marshal(db.ship.Status())
 	if err != nil {
 		return `{"state":"off","cause":"status cannot be encoded"}`
 	}
@@ -174,25 +170,59 @@ func (p *process) Mark(handle uint64, name string) (uint64, error) {
 // Exit waits for the last batches of databases that nobody closed.
 func (p *process) Exit() {
 	p.mu.Lock()
-	var drains sync.WaitGroup
+	drains := group.New()
 	for _, db := range p.databases {
-		if db.opts.closeTimeout > 0 && !p.broken.Load() {
-			drains.Go(func() {
+		if db.opts.closeTimeout > 0 {
+			drains.Go(func() error {
 				deadline := time.Now().Add(db.opts.closeTimeout)
 				wait(db.ship.Drain(deadline).Done(), db.opts.closeTimeout)
 				db.ship.Close(deadline) // and look once more
+				return nil
 			})
 		}
 	}
 	p.mu.Unlock()
-	drains.Wait()
+	_ = drains.Wait()
 }
 
-// Panicked switches replication off: the database must go on, and what is wrong
-// in here must not be shipped.
-func (p *process) Panicked(value any, stack []byte) {
-	p.broken.Store(true)
-	cext.Log(cext.LogError, fmt.Sprintf("internal error, replication is off until the process is restarted: %v\n%s", value, stack))
+// Panicked switches replication off in this process, of all databases: they must go
+// on, and what is wrong in here must not be shipped. Another process may ship them.
+func (p *process) Panicked(what *group.Panic) {
+	cext.Log(cext.LogError, "internal error: "+what.String())
+	why := fmt.Sprintf("an internal error has switched replication off in this process, until it is restarted: %v", what.Value)
+	if !p.broken.CompareAndSwap(nil, &why) {
+		return
+	}
+	cext.SetBroken(why)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, db := range p.databases {
+		db.ship.Abort(why)
+	}
+}
+
+// whyBroken is why nothing ships in this process any more, empty while all is well.
+func (p *process) whyBroken() string {
+	if why := p.broken.Load(); why != nil {
+		return *why
+	}
+	return ""
+}
+
+// passThrough is deferred where a panic is not to fail a database's open.
+func (p *process) passThrough(why *string) {
+	if v := recover(); v != nil {
+		p.Panicked(group.Recovered(v))
+		*why = p.whyBroken()
+	}
+}
+
+// caught is deferred where a panic is to be an error.
+func (p *process) caught(err *error) {
+	if v := recover(); v != nil {
+		p.Panicked(group.Recovered(v))
+		*err = errors.New(p.whyBroken())
+	}
 }
 
 func wait(done <-chan struct{}, longest time.Duration) {

@@ -71,7 +71,7 @@ func (p *process) lookup(path string, o options) (db *database, why string, err 
 	}
 	if db := p.databases[path]; db != nil {
 		if db.opts.replica != o.replica {
-			return nil, "", fmt.Errorf("the database is open in this process with replica=%s, and cannot have %s as well", db.opts.replica, o.replica)
+			return nil, "", fmt.Errorf("the database is open in this process with replica=%s, and cannot have another as well", db.store)
 		}
 		db.refs++
 		return db, "", nil

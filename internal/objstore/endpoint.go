@@ -37,7 +37,7 @@ func (c *s3Config) setEndpoint(q url.Values, o Options) error {
 	if strings.Contains(s.value, "@") {
 		return fmt.Errorf("%w: %s carries a user or password before '@': give credentials as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", ErrURL, s.name)
 	}
-	bad := fmt.Errorf("%w: %s %q: allowed are host:port, http://host:port and https://host:port", ErrURL, s.name, s.value)
+	bad := fmt.Errorf("%w: %s %s: allowed are host:port, http://host:port and https://host:port", ErrURL, s.name, shown(s.value))
 	raw := s.value
 	if !strings.Contains(raw, "://") {
 		raw = "//" + raw

@@ -29,9 +29,10 @@ func (s *s3Store) fail(ctx context.Context, verb string, noun any, err error) er
 // answer classes an error response. It repeats the store's own message only
 // where it has no better one, and never what was a credential.
 func (s *s3Store) answer(r minio.ErrorResponse) error {
-	said := fmt.Sprintf("%s answered %d %s", s.host, r.StatusCode, r.Code)
+	code := s.chain.mask(r.Code)
+	said := fmt.Sprintf("%s answered %d %s", s.host, r.StatusCode, code)
 	if r.StatusCode == 0 { // the library's own complaint, or an error within a 200
-		said = fmt.Sprintf("%s answered %s", s.host, r.Code)
+		said = fmt.Sprintf("%s answered %s", s.host, code)
 	}
 	switch r.Code {
 	case "NoSuchKey":

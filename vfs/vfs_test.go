@@ -293,3 +293,27 @@ func TestABatchSwitchesADatabaseThatItsReaderKeptFromIt(t *testing.T) {
 		c.close()
 	}
 }
+
+// A handle may come before its database: whoever may open that must be able to mark.
+func TestALedgerThatIsFirstHasItsDatabasesMode(t *testing.T) {
+	p := newPlace(t, "&interval=10ms")
+	h, err := vfs.Open(p.path, vfs.WithReplica("file://"+p.replica))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	c := p.open()
+	c.exec("CREATE TABLE t(a)")
+	c.sync()
+	modes := map[string]os.FileMode{}
+	for _, suffix := range []string{"", "-ledger"} {
+		fi, err := os.Stat(p.path + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		modes[suffix] = fi.Mode()
+	}
+	if modes[""] != modes["-ledger"] {
+		t.Errorf("the database has mode %v, its ledger %v", modes[""], modes["-ledger"])
+	}
+}

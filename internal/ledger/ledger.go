@@ -99,7 +99,7 @@ func OpenReadOnly(database string) (*Ledger, error) {
 }
 
 func create(database, path string) (*os.File, error) {
-	mode := fs.FileMode(0o600)
+	mode := fs.FileMode(0o644) // as SQLite will make the database; the umask takes its part
 	fi, statErr := os.Stat(database)
 	if statErr == nil {
 		mode = fi.Mode().Perm()

@@ -187,6 +187,13 @@ static const char *exempt(const char *path, int flags, int out_flags) {
   return 0;
 }
 
+/* The version of io_methods that a file below lives up to: some say 3 and have no
+** shared memory. */
+static int version_of(const sqlite3_io_methods *m) {
+  if (m->iVersion < 2 || !m->xShmMap) return 1;
+  return m->iVersion < 3 || !m->xFetch ? 2 : 3;
+}
+
 /* Whether restore=auto is asked for a file that is empty. */
 static int wants_restore(struct wf_file *f) {
   sqlite3_int64 size = 0;
@@ -237,8 +244,9 @@ static int ask_go(const char *path, struct wf_opened *out) {
 static int open_main(struct wf_file *f, int flags, int out_flags) {
   const char *why = exempt(f->path, flags, out_flags);
   struct wf_opened opened = {0, 0, 0};
-  if (why) {
-    f->why = sqlite3_mprintf("%s", why);
+  if (why || version_of(f->real->pMethods) < 2) {
+    f->why = why ? sqlite3_mprintf("%s", why)
+                 : sqlite3_mprintf("the VFS below walferry, %s, has no shared memory, which WAL mode needs", wf.root->zName);
     return SQLITE_OK;
   }
   if (atomic_load(&wf.forked)) {
@@ -298,8 +306,7 @@ static int wf_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *p, int flag
     f->base.pMethods = 0;
     return rc;
   }
-  int version = f->real->pMethods->iVersion;
-  version = version < 1 ? 1 : version > 3 ? 3 : version;
+  int version = version_of(f->real->pMethods);
   f->base.pMethods = is_wal ? &wal_methods[version - 1] : &main_methods[version - 1];
   (void)vfs;
   return SQLITE_OK;

@@ -1,0 +1,46 @@
+package systest
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestShims_OtherVFSsUnderAndOver has a C program open its database through other VFSs
+// below walferry, and through one above. What has no shared memory passes through, and
+// the status names it.
+func TestShims_OtherVFSsUnderAndOver(t *testing.T) {
+	program := compile(t, "shims.c", "-lsqlite3")
+	for below, mode := range map[string]string{"through": "wal", "unix-excl": "wal", "unix-dotfile": "delete", "unix-none": "delete"} {
+		for _, over := range []string{"none", "over"} {
+			t.Run(below+" under, "+over, func(t *testing.T) {
+				t.Parallel()
+				p := newPlace(t)
+				r := run(t, p.dir, p.env, "", program, extension(t), below, over, strings.Replace(p.uri(""), "vfs=walferry&", "", 1))
+				if r.code != 0 {
+					t.Fatalf("exit status %d\n%s%.3000s", r.code, r.stdout, r.stderr)
+				}
+				if both := below == "through" || over == "over"; both == strings.Contains(r.stderr, "calls 0\n") {
+					t.Errorf("the shim was not used, or used where it should not be: %s", r.stderr)
+				}
+				lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
+				if len(lines) != 5 || lines[0] != "50" || lines[1] != mode || lines[3] != "51" {
+					t.Fatalf("%s", r.stdout)
+				}
+				s := parseStatus(t, lines[4])
+				if mode == "wal" {
+					if s["state"] != "shipping" {
+						t.Errorf("status %v", s)
+					}
+					p.comesBack()
+					return
+				}
+				if cause, _ := s["cause"].(string); s["state"] != "off" || !strings.Contains(cause, below) || !strings.Contains(lines[2], below) {
+					t.Errorf("status %v, sync: %s", s, lines[2])
+				}
+				if exists(p.objects) || exists(p.db+"-ledger") {
+					t.Error("something of the replication was made")
+				}
+			})
+		}
+	}
+}

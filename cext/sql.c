@@ -173,9 +173,9 @@ int wf_pragma(struct wf_file *f, char **arg) {
   if (sqlite3_stricmp(name, "journal_mode") == 0 && is_journal_mode(value)) {
     int other = sqlite3_stricmp(value, "wal") != 0;
     atomic_store(&f->db->explicit_mode, other);
-    /* A connection that has not read since the database was switched believes
-    ** that it is in its old mode still, and would leave it as it is. */
-    if (other && !f->index && !atomic_load(&wf.forked)) wf_set_journal_mode(f->path, "delete");
+    /* A connection that has not read since we switched the database believes that
+    ** it is in its old mode still, and would leave it as it is. */
+    if (other && !f->index && atomic_load(&f->db->auto_wal) && !atomic_load(&wf.forked)) wf_set_journal_mode(f->path, "delete");
   }
   return SQLITE_NOTFOUND;
 }

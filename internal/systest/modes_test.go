@@ -1,6 +1,9 @@
 package systest
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 func TestModes_ExclusiveLockingIsRefused(t *testing.T) {
 	t.Parallel()
@@ -100,4 +103,27 @@ assert status(c)["replica"] == REPLICA
 c.close()
 `)
 	p.comesBack()
+}
+
+// TestModes_SQLiteAnswersAsWithoutUs does the same at random with a database of walferry's
+// and a plain one: all journal modes inside and outside of transactions, savepoints,
+// checkpoints, VACUUM, other settings. With wal=keep all answers are the same; with
+// wal=auto the database is well and ships in the end.
+func TestModes_SQLiteAnswersAsWithoutUs(t *testing.T) {
+	seeds := []int{3, 16, 21} // which found something once
+	for seed := range rounds(t, 3) {
+		seeds = append(seeds, 1000+seed)
+	}
+	for _, seed := range seeds {
+		for _, mode := range []string{"keep", "auto"} {
+			t.Run(fmt.Sprint(mode, seed), func(t *testing.T) {
+				t.Parallel()
+				p := newPlace(t)
+				d := p.start("differ.py", fmt.Sprint(seed), mode)
+				d.expect("done")
+				d.finish()
+				p.comesBack()
+			})
+		}
+	}
 }

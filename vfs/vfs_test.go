@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -316,4 +317,28 @@ func TestALedgerThatIsFirstHasItsDatabasesMode(t *testing.T) {
 	if modes[""] != modes["-ledger"] {
 		t.Errorf("the database has mode %v, its ledger %v", modes[""], modes["-ledger"])
 	}
+}
+
+// os.Exit runs no handler of walferry's: what was not shipped is, at the next open.
+func TestWhatOSExitLeavesShipsAtTheNextOpen(t *testing.T) {
+	if uri := os.Getenv("WALFERRY_TEST_EXIT"); uri != "" {
+		c := (&place{t: &childTB{}}).openURI(uri)
+		c.exec("CREATE TABLE t(a)")
+		c.sync()
+		c.exec("INSERT INTO t VALUES(1)")
+		os.Exit(0)
+	}
+	p := newPlace(t, "&interval=1h")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), "WALFERRY_TEST_EXIT="+p.uri())
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) != 0 {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	before := len(p.objects())
+	c := p.open()
+	c.sync()
+	if n := len(p.objects()) - before; n != 1 {
+		t.Errorf("%d objects were put", n)
+	}
+	p.mustEqual(c.serialize(), "after the next open")
 }

@@ -49,6 +49,7 @@ type Ledger struct {
 	path     string
 	file     *os.File
 	header   *Header
+	mapping  sync.Mutex // held by who adds to segments
 	segments atomic.Pointer[[]*segment]
 
 	mu       sync.RWMutex // held for writing by Close, for reading by Pending
@@ -140,6 +141,8 @@ func (l *Ledger) allocated() int {
 }
 
 func (l *Ledger) mapSegments(n int) error {
+	l.mapping.Lock()
+	defer l.mapping.Unlock()
 	prot := unix.PROT_READ
 	if !l.readonly {
 		prot |= unix.PROT_WRITE

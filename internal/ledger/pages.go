@@ -190,12 +190,22 @@ func (l *Ledger) Pending() (n int) {
 	if l.closed {
 		return 0
 	}
+	l.mapAll()
 	for _, s := range *l.segments.Load() {
 		for w := range s.dirty {
 			n += bits.OnesCount64(atomic.LoadUint64(&s.dirty[w]) | atomic.LoadUint64(&s.inflight[w]))
 		}
 	}
 	return n
+}
+
+// mapAll maps what the one who may write the ledger has added to it; whoever only
+// waits for that role does so nowhere else. Where it cannot, less is seen.
+func (l *Ledger) mapAll() {
+	h := l.header
+	if l.Ready() && h.Magic == Magic && h.Version == Version {
+		_ = l.mapSegments(min(int(atomic.LoadUint32(&h.Segments)), l.allocated()))
+	}
 }
 
 // Unknown reports an entry up to page n, the lock page aside, that is not known.

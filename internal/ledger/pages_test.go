@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -297,4 +298,27 @@ func TestTakeDirtyTellsWhatItTook(t *testing.T) {
 		t.Fatalf("%d pending", l.Pending())
 	}
 	l.TakeDirty(func(p uint32) { t.Errorf("page %d again", p) }, func(n uint32) { t.Errorf("size %d again", n) })
+}
+
+// Who waits for the role of the shipper has not checked the ledger, and still tells how far
+// behind the store is.
+func TestPendingIsSeenByThoseWhoWait(t *testing.T) {
+	l := newLedger(t, 10)
+	other := open(t, strings.TrimSuffix(l.Path(), Suffix))
+	if n := other.Pending(); n != 0 {
+		t.Fatalf("%d pages are pending in a new ledger", n)
+	}
+	if err := l.Grow(3 * SegmentPages); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []uint32{1, 7, 2*SegmentPages + 5} {
+		l.SetInflight(p)
+	}
+	if n := other.Pending(); n != 3 {
+		t.Errorf("%d pages are pending for who waits, want 3", n)
+	}
+	fresh := open(t, newDatabase(t))
+	if n := fresh.Pending(); n != 0 {
+		t.Errorf("%d pages are pending in an empty file", n)
+	}
 }

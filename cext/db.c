@@ -246,9 +246,27 @@ static void after_fork_child(void) {
   pthread_mutex_unlock(&wf.mu);
 }
 
-static void install(void) { pthread_atfork(before_fork, after_fork_parent, after_fork_child); }
+/* Names this run of the kernel, as internal/ledger does: zeros if it cannot. */
+static void read_boot(void) {
+  char text[64];
+  int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+  ssize_t n = fd >= 0 ? read(fd, text, sizeof text) : 0;
+  if (fd >= 0) close(fd);
+  for (int i = 0, digits = 0; i < n && digits < 2 * (int)sizeof wf.boot; i++) {
+    int c = text[i], value = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    if (value < 0) continue;
+    wf.boot[digits / 2] = (uint8_t)(wf.boot[digits / 2] << 4 | value);
+    digits++;
+  }
+}
 
-void wf_fork_handlers(void) {
+static void install(void) {
+  read_boot();
+  pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+}
+
+/* What a process does once, however often it registers the VFS. */
+void wf_process_begins(void) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, install);
 }

@@ -148,10 +148,9 @@ static int mark_frames(struct wf_file *f, struct wf_ledger *h, const uint32_t se
   struct marking m = {f->db, now[HDR_NPAGE], WF_NONE};
   uint32_t min = now[HDR_NPAGE];
   uint32_t old = seen_pages(h, seen, wf_page_size(now));
-  if (now[HDR_ICHANGE] != seen[HDR_ICHANGE] + 1 && from != now[HDR_MXFRAME] &&
-      !wf_min_size(f, now, from, &min)) {
-    return 0;
-  }
+  /* One hold of the lock is one commit. iChange does not tell how many there
+  ** were: it begins anew with every recovery. */
+  if (!f->own_hold && from != now[HDR_MXFRAME] && !wf_min_size(f, now, from, &min)) return 0;
   if (!wf_frame_pages(f, from, now[HDR_MXFRAME], mark, &m)) return 0;
   for (uint32_t p = (min < old ? min : old) + 1; p <= now[HDR_NPAGE] && p < m.missed; p++) mark(&m, p);
   lower(&h->min_pages, m.missed <= min ? m.missed - 1 : min);
@@ -184,8 +183,9 @@ void wf_catch_up(struct wf_file *f) {
     write_seen(h, now); /* recovery found the same and counts changes anew */
     return;
   }
-  if (same_salts && now[HDR_MXFRAME] > seen[HDR_MXFRAME] &&
-      (now[HDR_ICHANGE] >= seen[HDR_ICHANGE] || wf_frame_is(f, seen))) {
+  /* A power loss may have taken back what seen speaks of, and others may have
+  ** written more than that since. */
+  if (same_salts && now[HDR_MXFRAME] > seen[HDR_MXFRAME] && (f->own_hold || wf_frame_is(f, seen))) {
     known = mark_frames(f, h, seen, now, seen[HDR_MXFRAME]);
   } else if (!same_salts && set && f->own_hold) {
     known = mark_frames(f, h, seen, now, 0);
@@ -209,10 +209,12 @@ int wf_header_is_seen(struct wf_file *f) {
 }
 
 /* The last closer has checkpointed and is about to delete the WAL, nobody else
-** can be at the file: from here on its stamp vouches for it. */
+** can be at the file: from here on its stamp vouches for it. But not in a ledger of
+** another boot, whose marks a power loss may have taken: who opens it first as its
+** shipper counts that, and a forked child may be here before. */
 void wf_stamp_closed(struct wf_file *f) {
   struct wf_ledger *h = f->db ? wf_ledger_of(f->db) : 0;
-  if (!h || !wf_header_is_seen(f)) return;
+  if (!h || !wf_header_is_seen(f) || memcmp(h->boot, wf.boot, sizeof h->boot) != 0) return;
   take_stamp(f, h, 50);
   fdatasync(f->db->fd);
 }

@@ -212,7 +212,7 @@ static int read_tail(struct wf_reader *r, const uint32_t from[HDR_WORDS], uint32
   uint32_t live[HDR_WORDS], smallest;
   int ok = 1;
   if (from[HDR_NPAGE] && from[HDR_NPAGE] < *min) *min = from[HDR_NPAGE];
-  if (snap[HDR_ICHANGE] != from[HDR_ICHANGE] + 1 && snap[HDR_MXFRAME] != from[HDR_MXFRAME]) {
+  if (snap[HDR_MXFRAME] != from[HDR_MXFRAME]) {
     ok = wf_min_size(r->f, snap, from[HDR_MXFRAME], &smallest);
     if (ok && smallest < *min) *min = smallest;
   }
@@ -245,15 +245,14 @@ int wf_reader_tail(struct wf_reader *r, const uint32_t *base, uint32_t **pgnos, 
     if (tries) nanosleep(&moment, 0);
     if (!wf_read_seen(r->h, seen) || !wf_header(r->f->index, live)) continue;
     if (memcmp(seen, live, sizeof live) == 0 && !same_salt(seen, snap)) return 1; /* all is marked */
-    if (!same_salt(seen, snap) || seen[HDR_ICHANGE] > snap[HDR_ICHANGE]) {
-      if (same_salt(seen, snap) && seen[HDR_MXFRAME] >= snap[HDR_MXFRAME]) return 1; /* marked, and more */
-      continue;
-    }
-    if (seen[HDR_MXFRAME] > snap[HDR_MXFRAME]) continue;
+    if (memcmp(seen, snap, sizeof seen) == 0) return 1;
+    /* What seen speaks of may be gone: by a restart, or by a power loss. */
+    if (!same_salt(seen, snap) || !wf_frame_is(r->f, seen)) continue;
+    if (seen[HDR_MXFRAME] >= snap[HDR_MXFRAME]) return 1; /* marked, and more */
     if (read_tail(r, seen, pgnos, n, min)) return 1;
   }
   return base && same_salt(base, snap) && base[HDR_MXFRAME] <= snap[HDR_MXFRAME] &&
-         (base[HDR_ICHANGE] <= snap[HDR_ICHANGE] || wf_frame_is(r->f, base)) && read_tail(r, base, pgnos, n, min);
+         wf_frame_is(r->f, base) && read_tail(r, base, pgnos, n, min);
 }
 
 /* Where a page lies: 1 in the WAL, 0 in the database file, -1 not known. */

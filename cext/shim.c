@@ -382,7 +382,7 @@ int wf_register(int make_default, char **err) {
     walferry_vfs.iVersion = root->iVersion > 3 ? 3 : root->iVersion;
     walferry_vfs.szOsFile = (int)((sizeof(struct wf_file) + 7) & ~(size_t)7) + root->szOsFile;
     walferry_vfs.mxPathname = root->mxPathname;
-    wf_fork_handlers();
+    wf_process_begins();
     return sqlite3_vfs_register(&walferry_vfs, make_default);
   }
   return SQLITE_OK;

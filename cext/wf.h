@@ -115,6 +115,7 @@ struct wf_globals {
   int lock_fd_n;
   atomic_int log_level;
   _Atomic(const char *) broken; /* why this process ships nothing any more; NULL */
+  uint8_t boot[16]; /* this run of the kernel, as in the ledger */
   struct wf_hooks hooks;
   sqlite3_vfs *root;
 };
@@ -151,7 +152,7 @@ void wf_poke(struct wf_db *db);
 int wf_shipper_lives(struct wf_db *db);
 int wf_open_lock_fd(const char *path);
 void wf_close_lock_fd(int fd);
-void wf_fork_handlers(void);
+void wf_process_begins(void);
 int wf_reader_enter(void);
 void wf_reader_leave(void);
 

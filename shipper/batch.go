@@ -43,11 +43,11 @@ type object struct {
 // long to wait before it is tried again, 0 when it is done. An error ends the
 // term. A Drain is told when nothing more will be read.
 func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
-	l := s.ledger.Load()
-	h := l.Header()
-	if l.Lost() || atomic.LoadUint64(&h.ShipperEpoch) != s.term {
+	if s.followed() {
 		return 0, errLost
 	}
+	l := s.ledger.Load()
+	h := l.Header()
 	s.beat()
 	if !s.claimed {
 		if again := s.claim(); !s.claimed {
@@ -93,6 +93,9 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 		return s.retry.next(), nil
 	}
 
+	if s.followed() { // what was read may have taken long
+		return 0, errLost
+	}
 	s.noteUndone(h)
 	if o != nil {
 		err := s.cfg.Sync()
@@ -109,7 +112,7 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 		if again, err := s.put(o, d); err != nil || again > 0 || s.state.Stuck() {
 			return again, err
 		}
-		if l.Lost() || atomic.LoadUint64(&h.ShipperEpoch) != s.term {
+		if s.followed() {
 			return 0, errLost
 		}
 		s.record(l, o)

@@ -402,6 +402,35 @@ func TestAnUploadThatMayNotBeAbortedIsNoReasonNotToShip(t *testing.T) {
 	})
 }
 
+// Who was followed while its request was under way, because its lock was lost, leaves the
+// ledger to who has followed it.
+func TestAShipperThatWasFollowedGoesOnFromNoEarlierAttempt(t *testing.T) {
+	inBubble(t, func(g *rig) {
+		s := g.stepper()
+		defer s.end()
+		g.batch(s)
+		const nonce = 77
+		next := g.next()
+		h := g.header(s)
+		h.Attempts[len(h.Attempts)-1] = ledger.Attempt{TXID: uint64(next), Nonce: nonce}
+		g.plant(0, next, nonce, g.db.now())
+		g.store.setFault(func(op string, _ objstore.Object, _ int) fault {
+			if op == "create" {
+				atomic.AddUint64(&h.ShipperEpoch, 1)
+				atomic.StoreUint64(&h.TXID, uint64(next+1))
+			}
+			return works
+		})
+		g.write(5, 1, 2)
+		if _, err := s.batch(nil); !errors.Is(err, errLost) {
+			t.Errorf("error %v", err)
+		}
+		if got := load(&h.TXID); got != uint64(next+1) {
+			t.Errorf("TXID went from %d to %d", next+1, got)
+		}
+	})
+}
+
 // An attempt with pages of another size turns out to be in: what follows must
 // not mix the two.
 func TestAnEarlierAttemptOfAnotherPageSize(t *testing.T) {

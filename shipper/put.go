@@ -59,7 +59,6 @@ func objectOf(txid ltx.TXID) objstore.Object {
 // returns early, with a pause after which a new batch is to be read, where a
 // Drain's time is over or an earlier attempt turns out to be there.
 func (s *Shipper) put(o *object, d *Drain) (again time.Duration, err error) {
-	h := s.header()
 	name := objectOf(o.txid)
 	meta := objstore.Meta{Timestamp: o.time, Checksum: o.checksum}
 	for {
@@ -71,6 +70,8 @@ func (s *Shipper) put(o *object, d *Drain) (again time.Duration, err error) {
 				err = lookErr
 			case whose == ours:
 				err = nil
+			case s.followed():
+				return 0, errLost
 			case whose == earlier:
 				if err = s.acceptEarlier(name); err == nil {
 					return time.Millisecond, nil
@@ -90,7 +91,7 @@ func (s *Shipper) put(o *object, d *Drain) (again time.Duration, err error) {
 		if !s.pause(d) {
 			return s.retry.last + time.Millisecond, nil
 		}
-		if s.ledger.Load().Lost() || atomic.LoadUint64(&h.ShipperEpoch) != s.term {
+		if s.followed() {
 			return 0, errLost
 		}
 	}

@@ -98,6 +98,13 @@ func (s *Shipper) startOver() error {
 	return nil
 }
 
+// followed reports that the ledger is another file by now, or another shipper's: then it
+// is not to be written to. With the lock held the second cannot be.
+func (s *Shipper) followed() bool {
+	l := s.ledger.Load()
+	return l.Lost() || atomic.LoadUint64(&l.Header().ShipperEpoch) != s.term
+}
+
 func (s *Shipper) resign() {
 	if s.lock != nil {
 		s.lock.Unlock()

@@ -16,7 +16,7 @@ VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 LITESTREAM_ := github.com/benbjohnson/litestream/cmd/litestream@v0.5.18
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all help build loadable static install demo test test-nocgo test-race test-system check model bench tools clean
+.PHONY: all help build loadable static install demo test test-nocgo test-race test-system check model sanitize sanitize-source sanitize-asan sanitize-ubsan sanitize-valgrind bench tools clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -30,6 +30,7 @@ help:
 	@echo 'make test       all tests; builds the tools they need first'
 	@echo 'make check      formatting, vet, staticcheck, warnings of the C compiler'
 	@echo 'make model      every interleaving of the protocol, to a bound; MODEL_FLAGS=-rules shows what rules are for'
+	@echo 'make sanitize   the C under ASan, UBSan, valgrind, and what reads its source'
 	@echo 'make bench      a table of costs; LITESTREAM=path adds litestream to it'
 
 build: loadable static $(DIST)/walferry
@@ -132,9 +133,36 @@ check: $(TOOLS)/staticcheck
 	done
 	@echo 'cext compiles without a warning'
 
-# Each search visits the nearest 20 million states, in some minutes and 10 GB: MODEL_FLAGS='-most 2000000' is less.
+# Each search visits the nearest 4 million states: some minutes in all. MODEL_FLAGS='-most 20000000' is more, and takes 10 GB.
 model:
 	CGO_ENABLED=0 $(GO) run ./internal/model $(MODEL_FLAGS)
+
+# The C under what finds wrong uses of memory and undefined behaviour, and under two readers of
+# its source. valgrind's own reports about Go's runtime are not counted (.ci/memcheck).
+sanitize: sanitize-source sanitize-asan sanitize-ubsan sanitize-valgrind
+
+sanitize-source:
+	@.ci/need cppcheck:cppcheck
+	@for f in cext/*.c; do \
+		$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -fanalyzer -c $$f -o /dev/null || exit 1; \
+	done
+	cppcheck -q --enable=warning,performance,portability --std=c11 -D_GNU_SOURCE --suppress='*:cext/sqlite3*.h' --error-exitcode=1 cext/*.c
+
+sanitize-asan:
+	CGO_ENABLED=1 $(GO) test -asan -p 1 -timeout 30m ./cext/... ./vfs/...
+
+sanitize-ubsan:
+	CGO_ENABLED=1 CGO_CFLAGS='-g -O1 -fsanitize=undefined -fno-sanitize-recover=undefined' CGO_LDFLAGS=-fsanitize=undefined \
+		$(GO) test -p 1 -timeout 30m ./cext/... ./vfs/...
+
+sanitize-valgrind:
+	@.ci/need valgrind:valgrind sqlite3:sqlite3
+	@mkdir -p $(DIST)/sanitize
+	CGO_ENABLED=1 CGO_CFLAGS='-g -O1' $(GO) build -trimpath -buildmode=c-shared -tags SQLITE3VFS_LOADABLE_EXT,valgrind \
+		-ldflags "-extldflags '-Wl,--version-script=$(CURDIR)/cmd/loadable/walferry.map'" -o $(DIST)/sanitize/walferry.so ./cmd/loadable
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cd "$$dir" && WALFERRY_REPLICA="file://$$dir/replica/{name}" \
+		$(CURDIR)/.ci/memcheck $(CURDIR)/$(DIST)/sanitize/valgrind.log sqlite3 -bail -batch \
+		-cmd '.load $(CURDIR)/$(DIST)/sanitize/walferry' <$(CURDIR)/.ci/memcheck.sql
 
 bench: build $(TOOLS)/versitygw
 	@.ci/need lz4:lz4 python3:python3

@@ -11,7 +11,7 @@ import (
 
 func main() {
 	only := flag.String("only", "", "search configurations whose name matches this `regex`")
-	most := flag.Int("most", 20_000_000, "visit so many `states` of each at most, the nearest first")
+	most := flag.Int("most", 4_000_000, "visit so many `states` of each at most, the nearest first")
 	quick := flag.Bool("small", false, "search the small configurations, those of make test")
 	without := flag.Bool("rules", false, "show what each rule is for: leave it out")
 	flag.Parse()

@@ -19,6 +19,7 @@
 #include "wf.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -98,11 +99,22 @@ static const char *not_wal(struct wf_db *db, const char *path) {
   return "it is switched by the first commit after which nobody else is at it";
 }
 
+/* Whether there is a file without a byte. SQLite deletes the -wal beside one, which
+** the first connection of the application may be about to do. */
+static int is_empty(const char *path) {
+  struct stat st;
+  return stat(path, &st) == 0 && st.st_size == 0;
+}
+
 static int open_reader(const char *path, int scan, struct wf_reader **out, char **err, int *rollback) {
+  *out = 0;
+  if (is_empty(path)) {
+    if (err) *err = sqlite3_mprintf("the database is empty yet");
+    return WF_NOTWAL;
+  }
   if (!wf_reader_enter()) return WF_BUSY;
   struct wf_reader *r = calloc(1, sizeof *r);
   int result = WF_FAILED;
-  *out = 0;
   if (!r) {
     wf_reader_leave();
     return WF_BUSY;

@@ -342,3 +342,25 @@ func TestWhatOSExitLeavesShipsAtTheNextOpen(t *testing.T) {
 	}
 	p.mustEqual(c.serialize(), "after the next open")
 }
+
+// SQLite deletes the WAL beside an empty file. When two connections do so at once one of
+// them gets an I/O error, so ours must not.
+func TestAnEmptyDatabaseIsLeftToTheApplication(t *testing.T) {
+	p := newPlace(t, "&interval=10ms")
+	for _, name := range []string{p.path, p.path + "-wal"} {
+		if err := os.WriteFile(name, make([]byte, len(name)-len(p.path)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db, err := vfs.Open(p.path, vfs.WithReplica("file://"+p.replica))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Sync(t.Context()); err != nil && !strings.Contains(err.Error(), "empty") {
+		t.Errorf("Sync: %v", err)
+	}
+	if _, err := os.Stat(p.path + "-wal"); err != nil {
+		t.Errorf("the WAL was deleted by a connection of ours: %v", err)
+	}
+}

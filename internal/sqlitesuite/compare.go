@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"regexp"
@@ -16,10 +15,14 @@ func itoa(n int) string { return strconv.Itoa(n) }
 type difference struct {
 	name string
 	what string
+	got  string
 }
 
 // tally counts how a case went; loops run cases of one name again and again.
-type tally struct{ ok, failed int }
+type tally struct {
+	ok, failed int
+	got        string
+}
 
 func count(o outcome) map[string]tally {
 	m := map[string]tally{}
@@ -29,6 +32,7 @@ func count(o outcome) map[string]tally {
 			t.ok++
 		} else {
 			t.failed++
+			t.got = c.got
 		}
 		m[c.name] = t
 	}
@@ -50,11 +54,11 @@ func compare(file, mode string, plain, ours outcome, known known) (differences [
 		return s
 	}
 	shapesA, shapesB := shapes(a), shapes(b)
-	add := func(name, what string) {
-		if known.has(file, mode, name) {
+	add := func(name, what, got string) {
+		if known.has(file, mode, name, got) {
 			expected++
 		} else {
-			differences = append(differences, difference{name, what})
+			differences = append(differences, difference{name, what, got})
 		}
 	}
 	for name, t := range a {
@@ -64,11 +68,11 @@ func compare(file, mode string, plain, ours outcome, known known) (differences [
 		case !ok && shapesB[shape]:
 			steps++
 		case !ok:
-			add(name, "does not run")
+			add(name, "does not run", "")
 		case u.failed > t.failed:
-			add(name, "fails")
+			add(name, "fails", u.got)
 		case u.failed < t.failed:
-			add(name, "fails only over the plain VFS")
+			add(name, "fails only over the plain VFS", t.got)
 		}
 	}
 	for name, u := range b {
@@ -77,44 +81,56 @@ func compare(file, mode string, plain, ours outcome, known known) (differences [
 		}
 		switch {
 		case u.failed > 0:
-			add(name, "fails, and does not run over the plain VFS")
+			add(name, "fails, and does not run over the plain VFS", u.got)
 		case shapesA[digits.ReplaceAllString(name, "#")]:
 			steps++
 		default:
-			add(name, "does not run over the plain VFS")
+			add(name, "does not run over the plain VFS", "")
 		}
 	}
 	if plain.end != ours.end {
-		add("end of file", fmt.Sprintf("plain: %q, walferry: %q", plain.end, ours.end))
+		add("end of file", fmt.Sprintf("plain: %q, walferry: %q", plain.end, ours.end), "")
 	}
 	slices.SortFunc(differences, func(x, y difference) int { return strings.Compare(x.name, y.name) })
 	return differences, expected, steps
 }
 
-// known are the cases that may differ: lines of `FILE MODE CASE`, each a pattern, below
-// a [reason] in brackets.
-type known []struct{ file, mode, name string }
+// known are the cases that may differ. In the file a comment with the reason stands above
+// lines of `FILE MODE CASE`, each a pattern, and optionally a regular expression behind
+// ` :: ` that what the case got must match.
+type known []exception
+
+type exception struct {
+	file, mode, name string
+	got              *regexp.Regexp
+}
 
 func readKnown(path string) (k known, err error) {
-	f, err := os.Open(path)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		fields := strings.SplitN(lines.Text(), " ", 3)
-		if len(fields) == 3 && !strings.HasPrefix(fields[0], "[") && !strings.HasPrefix(fields[0], "#") {
-			k = append(k, struct{ file, mode, name string }{fields[0], fields[1], fields[2]})
+	for line := range strings.Lines(string(b)) {
+		line, got, _ := strings.Cut(strings.TrimSpace(line), " :: ")
+		fields := strings.Fields(line)
+		if len(fields) == 0 || strings.HasPrefix(line, "#") {
+			continue
 		}
+		if len(fields) != 3 {
+			return nil, fmt.Errorf("%s: %q is not FILE MODE CASE", path, line)
+		}
+		re, err := regexp.Compile(got)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		k = append(k, exception{fields[0], fields[1], fields[2], re})
 	}
 	return k, nil
 }
 
-func (k known) has(file, mode, name string) bool {
-	for _, e := range k {
-		if matches(file, []string{e.file}) && matches(mode, []string{e.mode}) && matches(name, []string{e.name}) {
-			return true
-		}
-	}
-	return false
+func (k known) has(file, mode, name, got string) bool {
+	return slices.ContainsFunc(k, func(e exception) bool {
+		return matches(file, []string{e.file}) && matches(mode, []string{e.mode}) &&
+			matches(strings.ReplaceAll(name, "/", "|"), []string{e.name}) && e.got.MatchString(got)
+	})
 }

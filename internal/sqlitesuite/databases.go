@@ -9,6 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/walferry/walferry/internal/objstore"
+	"github.com/walferry/walferry/internal/restore"
 )
 
 // restored counts what became of the databases that a file left.
@@ -91,17 +94,19 @@ func (c *config) check(ctx context.Context, r *restored, database, replica strin
 
 // restore tells whether the replica restores to the database's bytes, or what it says.
 func (c *config) restore(ctx context.Context, database, replica string) (bool, string) {
-	to := database + "-restored"
-	defer os.Remove(to)
-	defer os.Remove(to + "-ledger")
-	if out, err := exec.CommandContext(ctx, c.walferry, "restore", "-o", to, "file://"+replica).CombinedOutput(); err != nil {
-		return false, string(bytes.TrimSpace(out))
+	var restored bytes.Buffer
+	store, err := objstore.New("file://"+replica, objstore.Options{})
+	if err == nil {
+		_, err = restore.Stream(ctx, store, &restored, restore.Options{})
 	}
-	a, errA := os.ReadFile(database)
-	b, errB := os.ReadFile(to)
-	if errA != nil || errB != nil {
-		return false, fmt.Sprint(errA, errB)
+	if err != nil {
+		return false, err.Error()
 	}
+	a, err := os.ReadFile(database)
+	if err != nil {
+		return false, err.Error()
+	}
+	b := restored.Bytes()
 	if bytes.Equal(a, b) {
 		return true, ""
 	}

@@ -22,7 +22,7 @@ type report struct {
 	took        time.Duration
 
 	// Of all.
-	casesPlain, casesOurs, differ, wrong, unfinished int
+	casesPlain, casesOurs, differ, unfinished, normal int
 }
 
 func (r *report) databases(d restored) { r.restored = d }
@@ -47,16 +47,19 @@ func (r *report) String() string {
 	if r.steps > 0 {
 		fmt.Fprintf(&b, ", %d turns of loops in one only", r.steps)
 	}
+	if r.ours.normal {
+		b.WriteString(", EXCLUSIVE read as NORMAL")
+	}
 	fmt.Fprintf(&b, "; %s (%.1fs)\n", r.restored, r.took.Seconds())
 	if r.ours.end != "" {
 		fmt.Fprintf(&b, "    plain: %s\n    walferry: %s\n", r.plain.end, r.ours.end)
 	}
 	for i, d := range r.differences {
-		if i == 20 {
+		if i == 40 {
 			fmt.Fprintf(&b, "    and %d more\n", len(r.differences)-i)
 			break
 		}
-		fmt.Fprintf(&b, "    %s %s\n", d.name, d.what)
+		fmt.Fprintf(&b, "    %s %s: %.160s\n", d.name, d.what, d.got)
 	}
 	for _, w := range append(r.problems, r.restored.wrong...) {
 		fmt.Fprintf(&b, "    %s\n", w)
@@ -76,6 +79,9 @@ func (r *report) add(o report) {
 	if o.ours.end != "" {
 		r.unfinished++
 	}
+	if o.ours.normal {
+		r.normal++
+	}
 	r.restored.atClose += o.restored.atClose
 	r.restored.shipped += o.restored.shipped
 	r.restored.wrong = append(r.restored.wrong, o.restored.wrong...)
@@ -89,8 +95,8 @@ func (r *report) add(o report) {
 }
 
 func (r *report) summary() string {
-	return fmt.Sprintf("%d files: %d cases plain, %d walferry; failed %d plain, %d walferry; %d differ, %d known, %d turns of loops in one only; %d files not finished; %s\n",
-		r.files, r.casesPlain, r.casesOurs, r.plain.failed, r.ours.failed, r.differ, r.expected, r.steps, r.unfinished, r.restored)
+	return fmt.Sprintf("%d files: %d cases plain, %d walferry; failed %d plain, %d walferry; %d differ, %d known, %d turns of loops in one only; %d files not finished, %d with EXCLUSIVE read as NORMAL; %s\n",
+		r.files, r.casesPlain, r.casesOurs, r.plain.failed, r.ours.failed, r.differ, r.expected, r.steps, r.unfinished, r.normal, r.restored)
 }
 
 func (r *report) verdict() error {

@@ -18,11 +18,13 @@ type outcome struct {
 	cases  []result
 	failed int
 	end    string // how the process ended, if not by itself with the file's last line
+	normal bool   // locking_mode=EXCLUSIVE was read as NORMAL
 }
 
 type result struct {
 	name string
 	ok   bool
+	got  string // if not ok
 }
 
 // file runs one over both.
@@ -134,11 +136,13 @@ func readOutcome(path string) (o outcome, err error) {
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		verdict, name, ok := strings.Cut(lines.Text(), " ")
+		verdict, rest, ok := strings.Cut(lines.Text(), " ")
 		if !ok {
+			o.normal = o.normal || verdict == "exclusive"
 			continue
 		}
-		o.cases = append(o.cases, result{name, verdict == "ok"})
+		name, got, _ := strings.Cut(rest, "\t")
+		o.cases = append(o.cases, result{name, verdict == "ok", got})
 		if verdict != "ok" {
 			o.failed++
 		}

@@ -17,6 +17,7 @@
 ** between two pages it looks whether somebody asks it to give way.
 */
 #include "wf.h"
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -106,6 +107,18 @@ static int is_empty(const char *path) {
   return stat(path, &st) == 0 && st.st_size == 0;
 }
 
+/* Whether there is a journal to roll back, which wal=keep leaves to the application's
+** first read. SQLite holds no lock on a journal, so it may be opened here; one that
+** begins with 0 is a leftover of journal_mode=PERSIST. */
+static int has_journal(struct wf_db *db, const char *path) {
+  char first = 0, *journal = db && !atomic_load(&db->auto_wal) ? sqlite3_mprintf("%s-journal", path) : 0;
+  int fd = journal ? open(journal, O_RDONLY | O_CLOEXEC) : -1;
+  int yes = fd >= 0 && read(fd, &first, 1) == 1 && first;
+  if (fd >= 0) close(fd);
+  sqlite3_free(journal);
+  return yes;
+}
+
 static int open_reader(const char *path, int scan, struct wf_reader **out, char **err, int *rollback) {
   *out = 0;
   if (is_empty(path)) {
@@ -125,6 +138,11 @@ static int open_reader(const char *path, int scan, struct wf_reader **out, char 
   if (r->db && (r->h = wf_ledger_of(r->db)) != 0) {
     __atomic_store_n(&r->h->yield, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&r->h->reader, scan ? WF_READER_SCAN : WF_READER_BATCH, __ATOMIC_SEQ_CST);
+  }
+  if (has_journal(r->db, path)) {
+    if (err) *err = sqlite3_mprintf("it has a rollback journal, which the next program that reads it rolls back");
+    wf_reader_close(r);
+    return WF_NOTWAL;
   }
   int rc = open_connection(path, &r->conn);
   if (rc == SQLITE_OK) rc = sqlite3_exec(r->conn, "BEGIN", 0, 0, 0);

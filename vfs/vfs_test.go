@@ -364,3 +364,28 @@ func TestAnEmptyDatabaseIsLeftToTheApplication(t *testing.T) {
 		t.Errorf("the WAL was deleted by a connection of ours: %v", err)
 	}
 }
+
+func TestAHotJournalIsLeftToTheApplicationWithWALKeep(t *testing.T) {
+	p := newPlace(t, "&wal=keep")
+	c := p.open()
+	c.exec("CREATE TABLE t(a)")
+	c.close()
+	if err := os.WriteFile(p.path+"-journal", []byte("hot: its first byte is not 0"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db, err := vfs.Open(p.path, vfs.WithReplica("file://"+p.replica), vfs.WithKeepJournalMode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Sync(t.Context()); err == nil || !strings.Contains(err.Error(), "has a rollback journal") {
+		t.Errorf("Sync: %v", err)
+	}
+	if _, err := os.Stat(p.path + "-journal"); err != nil {
+		t.Errorf("a connection of ours has rolled it back: %v", err)
+	}
+	c = p.open()
+	c.exec("INSERT INTO t VALUES(1)")
+	c.exec("PRAGMA journal_mode=WAL")
+	c.sync()
+}

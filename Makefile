@@ -16,7 +16,8 @@ VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 LITESTREAM_ := github.com/benbjohnson/litestream/cmd/litestream@v0.5.18
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all help build loadable static install demo test test-nocgo test-race test-system check model sanitize sanitize-source sanitize-asan sanitize-ubsan sanitize-valgrind bench tools clean
+.PHONY: all help build loadable static install demo test test-nocgo test-race test-system test-sqlite check model \
+	sanitize sanitize-source sanitize-asan sanitize-ubsan sanitize-valgrind bench tools clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -28,6 +29,7 @@ help:
 	@echo 'make install    the above to PREFIX ($(PREFIX))'
 	@echo 'make demo       ships a database to a directory, kills the writer, restores'
 	@echo 'make test       all tests; builds the tools they need first'
+	@echo 'make test-sqlite  the tests of SQLite itself, over walferry; SUITE=full: hours'
 	@echo 'make check      formatting, vet, staticcheck, warnings of the C compiler'
 	@echo 'make model      every interleaving of the protocol, to a bound; MODEL_FLAGS=-rules shows what rules are for'
 	@echo 'make sanitize   the C under ASan, UBSan, valgrind, and what reads its source'
@@ -121,6 +123,15 @@ test-system: build tools
 	@.ci/need sqlite3:sqlite3 python3:python3 file=/usr/include/sqlite3.h:libsqlite3-dev pkg-config:pkg-config \
 		perl=DBD::SQLite:libdbd-sqlite3-perl ruby:ruby-sqlite3 lsof:lsof tclsh:tcl file=/usr/lib/tcltk/$(shell $(CC) -dumpmachine)/sqlite3:libsqlite3-tcl
 	$(GO) test -timeout 20m ./internal/systest/... ./internal/bench/...
+
+# SQLite's own tests, from Debian's source of the sqlite3 that is installed, over the plain
+# VFS and over walferry while it replicates: SUITE=quick|full, or FILES='wal*.test ...'.
+SUITE ?= quick
+test-sqlite: $(DIST)/libwalferry.a $(DIST)/walferry.h $(DIST)/walferry
+	@.ci/need tclsh:tcl file=/usr/include/tcl8.6/tcl.h:tcl-dev dpkg-source:dpkg-dev file=/usr/include/zlib.h:zlib1g-dev \
+		file=/usr/include/sqlite3.h:libsqlite3-dev
+	sh internal/sqlitesuite/build.sh $(DIST)
+	$(GO) run ./internal/sqlitesuite -set $(SUITE) $(if $(FILES),-files '$(FILES)') $(SUITE_FLAGS)
 
 check: $(TOOLS)/staticcheck
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "not formatted: $$bad"; exit 1; }

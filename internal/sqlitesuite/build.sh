@@ -25,17 +25,32 @@ fetch() {
 }
 
 [ -d "$root/src" ] || fetch
+generate() { # GOAL, of SQLite's Makefile and of ours
+  make -s -j"$(nproc)" -f Makefile -f "$here/objects.mk" "$1" OBJECTS="$root/objects" > make.log 2>&1 && return
+  tail -20 make.log >&2
+  exit 1
+}
+
+# The tests count down to the fault that they inject. The counters become those of the
+# thread that sets them: a fault is for the test's own calls, walferry's part of them
+# included, and not for what a thread of walferry's happens to do at that moment.
+count_by_thread() {
+  sed -i -E 's/\bint (sqlite3_(io_error_(hit|hardhit|pending|persist|benign)|diskfull(_pending)?)( = 0)?;)/__thread int \1/' \
+    ../src/src/*.c ../src/src/*.h
+  sed -i 's/^static struct MemFault {/static __thread struct MemFault {/' ../src/src/test_malloc.c
+  sed -i -E 's/gSyscall\.(nCount|nFail|bPersist)/faults.\1/; s/^} gSyscall = .*/&\nstatic __thread struct TestSyscallGlobal faults;/' \
+    ../src/src/test_syscall.c
+}
+
 if [ ! -e "$root/objects/done" ]; then
   echo 'building testfixture of it (a minute, once)'
   mkdir -p "$root/build" "$root/objects"
   cd "$root/build"
   [ -e Makefile ] || ../src/configure --with-tcl="$tcl" > configure.log
-  for goal in sqlite3.c objects; do # the first makes the headers that the others include
-    make -s -j"$(nproc)" -f Makefile -f "$here/objects.mk" $goal OBJECTS="$root/objects" > make.log 2>&1 || {
-      tail -20 make.log >&2
-      exit 1
-    }
-  done
+  [ -e counted ] || count_by_thread
+  touch counted
+  generate sqlite3.c # and the headers that the other sources include
+  generate objects
   touch "$root/objects/done"
 fi
 

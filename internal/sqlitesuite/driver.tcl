@@ -49,14 +49,14 @@ if {$mode eq "wal"} {
 }
 source $tester
 
-if {$aside ne ""} {
+if {[info exists env(WALFERRY_DEFAULT)]} {
   set fd [open vfs.tcl w]
   puts $fd {sqlite3 db test.db; puts [file_control_vfsname db]; db close; exit}
   close $fd
   foreach vfs [list [file_control_vfsname db] [exec [info nameofexec] vfs.tcl]] {
     if {![string match walferry/* $vfs]} { error "the default VFS is $vfs, not walferry" }
   }
-  file_of_tcl delete vfs.tcl
+  file delete vfs.tcl
 }
 
 rename output2 output2_of_suite

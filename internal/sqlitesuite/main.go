@@ -25,7 +25,8 @@ type config struct {
 	scratch  string
 	logs     string
 	timeout  time.Duration
-	aside    int // databases that are compared of one file
+	aside    int  // databases that are compared of one file
+	keep     bool // ledgers and replicas outlive their databases
 	cached   bool
 	known    known
 }
@@ -41,6 +42,7 @@ func main() {
 	flag.DurationVar(&c.timeout, "timeout", 10*time.Minute, "of one file")
 	flag.IntVar(&c.aside, "databases", 100, "most databases that are set aside and compared of one file")
 	flag.StringVar(&c.scratch, "scratch", os.TempDir(), "where the tests run")
+	flag.BoolVar(&c.keep, "keep-ledgers", false, "leave ledgers and replicas where the tests delete a database and make another of its name")
 	flag.BoolVar(&c.cached, "cached", false, "take results of the plain VFS of an earlier run")
 	flag.Parse()
 	if err := c.run(*dist, *set, *files, *skip, strings.Fields(*modes), *jobs); err != nil {

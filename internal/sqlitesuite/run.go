@@ -78,7 +78,9 @@ func (c *config) process(ctx context.Context, which, path, mode, dir string) out
 	aside := ""
 	env := append(os.Environ(), "SUITE_TESTER="+c.tester())
 	if which == "walferry" {
-		aside = filepath.Join(dir, "aside")
+		if !c.keep {
+			aside = filepath.Join(dir, "aside")
+		}
 		env = append(env, c.environment(dir)...)
 	}
 	results := filepath.Join(dir, "results")

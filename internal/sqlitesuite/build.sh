@@ -37,9 +37,11 @@ generate() { # GOAL, of SQLite's Makefile and of ours
 count_by_thread() {
   sed -i -E 's/\bint (sqlite3_(io_error_(hit|hardhit|pending|persist|benign)|diskfull(_pending)?)( = 0)?;)/__thread int \1/' \
     ../src/src/*.c ../src/src/*.h
-  sed -i 's/^static struct MemFault {/static __thread struct MemFault {/' ../src/src/test_malloc.c
-  sed -i -E 's/gSyscall\.(nCount|nFail|bPersist)/faults.\1/; s/^} gSyscall = .*/&\nstatic __thread struct TestSyscallGlobal faults;/' \
-    ../src/src/test_syscall.c
+  # Not the real malloc, nor the page size, which are in the same structs.
+  sed -i -E 's/memfault\.(iCountdown|nRepeat|nBenign|nFail|nOk\w+|enable|isBenignMode)\b/faults.\1/
+    s/^} memfault;/&\nstatic __thread struct MemFault faults;/' ../src/src/test_malloc.c
+  sed -i -E 's/gSyscall\.(nCount|nFail|bPersist)\b/faults.\1/
+    s/^} gSyscall = .*/&\nstatic __thread struct TestSyscallGlobal faults;/' ../src/src/test_syscall.c
 }
 
 if [ ! -e "$root/objects/done" ]; then

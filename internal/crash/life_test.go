@@ -37,6 +37,7 @@ type life struct {
 	safe      bool // no commit is shipped before it is on the disk
 	confirmed int  // newest commit that the store is known to have
 	committed int  // newest commit that a process was told of
+	full      int  // and by one with synchronous=FULL
 	story     []string
 }
 
@@ -145,6 +146,11 @@ func (p *process) follow(out *bufio.Scanner) {
 // others take to work and end.
 var standStill = [2]time.Duration{60 * time.Millisecond, 400 * time.Millisecond}
 
+// status is how a process that is done has ended.
+func (p *process) status() syscall.WaitStatus {
+	return p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+}
+
 // longest is for how long a process may take that should end: the machine may be
 // busy, but not that busy.
 const longest = 60 * time.Second
@@ -160,7 +166,7 @@ func (l *life) end(p *process, name string) error {
 		<-p.done
 		return fmt.Errorf("process %s did not end within %v", name, longest)
 	}
-	status := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	status := p.status()
 	l.tell("%s: %s after %v: %s", name, status2text(status), p.took.Round(time.Millisecond), strings.Join(p.lines, "; "))
 	told := false
 	for _, line := range p.lines {
@@ -169,6 +175,9 @@ func (l *life) end(p *process, name string) error {
 		switch what {
 		case "committed":
 			l.committed = max(l.committed, n)
+			if p.Sync == "FULL" {
+				l.full = max(l.full, n)
+			}
 			l.count("commits", 1)
 		case "confirmed":
 			l.confirmed = max(l.confirmed, n)

@@ -66,17 +66,30 @@ func (l *life) round() error {
 	if err := l.keep(); err != nil {
 		return err
 	}
+	before, err := l.wholeDisk()
+	if err != nil {
+		return err
+	}
+	if err := remove(l.trace()); err != nil {
+		return err
+	}
 	all, err := l.cast()
+	if l.power {
+		endTogether(all)
+	}
 	for i, p := range all {
 		err = errors.Join(err, l.end(p, fmt.Sprint(i)))
 	}
 	if err != nil {
 		return err
 	}
-	if l.power {
-		return l.afterCut()
+	if !l.power {
+		return l.afterKill()
 	}
-	return l.afterKill()
+	if err := l.pull(before); err != nil {
+		return err
+	}
+	return l.afterCut()
 }
 
 // cast starts the processes of a round.
@@ -103,6 +116,21 @@ func (l *life) cast() (all []*process, err error) {
 		all = append(all, p)
 	}
 	return all, nil
+}
+
+// endTogether kills all processes when the first of them was killed: with it the
+// machine ended.
+func endTogether(all []*process) {
+	for _, p := range all {
+		go func() {
+			<-p.done
+			for _, other := range all {
+				if p.status().Signaled() {
+					_ = other.cmd.Process.Kill()
+				}
+			}
+		}()
+	}
 }
 
 // keep copies what a round begins with, as evidence.
@@ -152,7 +180,7 @@ func (l *life) next(here image, there *image) error {
 	if err := known.exact(there); err != nil {
 		return err
 	}
-	if l.r.IntN(2) == 0 && !l.power {
+	if l.r.IntN(2) == 0 {
 		return nil
 	}
 	objects, err := l.objects()
@@ -218,7 +246,7 @@ func (l *life) settled(here image) error {
 	if err == nil {
 		err = known.exact(there)
 	}
-	l.confirmed, l.committed = now.n, now.n
+	l.confirmed, l.committed, l.full = now.n, now.n, now.n
 	return err
 }
 

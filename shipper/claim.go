@@ -78,8 +78,10 @@ func (s *Shipper) tryClaim() error {
 }
 
 // proven reports whether the store has the object that the ledger calls its
-// newest: the very one, by the sum of its header. Nothing proves TXID 0 but that
-// nothing else is there than attempts of ours.
+// newest: the very one, by the sum of its header. An attempt of ours at the one after it
+// proves the same, since it was made when the prefix was ours; the newest itself may
+// have been merged and removed since, and a power loss have taken the ledger back to it.
+// Nothing proves TXID 0 but that nothing else is there than attempts of ours.
 func (s *Shipper) proven(head ltx.TXID) (bool, error) {
 	if head == 0 {
 		newest, err := s.newest()
@@ -106,14 +108,14 @@ func (s *Shipper) proven(head ltx.TXID) (bool, error) {
 		}
 	}
 	for _, o := range places {
-		_, raw, err := objstore.ReadHeader(s.ctx, s.cfg.Store, o)
+		header, raw, err := objstore.ReadHeader(s.ctx, s.cfg.Store, o)
 		if errors.Is(err, objstore.ErrNotExist) || errors.Is(err, ltx.ErrInvalidFile) {
 			continue
 		}
 		if err != nil {
 			return false, err
 		}
-		if ledger.HeadSum(raw[:]) == s.header().HeadSum {
+		if ledger.HeadSum(raw[:]) == s.header().HeadSum || o.Max > head && s.tried(o.Max, header.NodeID) {
 			return true, nil
 		}
 	}

@@ -99,6 +99,8 @@ func TestInvariant15_NothingIsPutUnderAPrefixThatIsNotProvablyOurs(t *testing.T)
 				pass(5 * time.Second)
 				g.write(2, 1)
 				pass(5 * time.Second)
+				g.write(4, 1) // by now the attempt after TXID 1 is forgotten, which would prove it
+				pass(5 * time.Second)
 				s.Close(time.Now())
 				puts := g.store.count("create")
 				lose(g)
@@ -338,6 +340,43 @@ func TestAttemptsOutliveAPowerLoss(t *testing.T) {
 		defer s.end()
 		g.batch(s)
 		g.replicated()
+	})
+}
+
+// The PUT of the last object is answered, what was before it is merged and removed,
+// and then the power goes, before the ledger's TXID is on the disk: the head that the
+// ledger knows of is not there any more, and the attempt after it is.
+func TestAPowerLossAfterTheHeadWasMergedAndRemoved(t *testing.T) {
+	inBubble(t, func(g *rig) {
+		s := g.stepper()
+		g.batch(s)
+		g.write(1, 1)
+		g.batch(s)
+		head := objectOf(ltx.TXID(g.objects()))
+		var old []byte // the first page as of the newest PUT
+		g.store.attempt = func(*memObject) {
+			old = make([]byte, 4096)
+			if _, err := g.db.file().ReadAt(old, 0); err != nil {
+				t.Error(err)
+			}
+		}
+		g.write(2, 2)
+		g.batch(s)
+		s.end()
+		delete(g.store.objects, keyOf(head))
+		if _, err := g.db.file().WriteAt(old, 0); err != nil {
+			t.Fatal(err)
+		}
+		s = g.stepper()
+		defer s.end()
+		if h := g.header(s); h.TXID != uint64(head.Max) {
+			t.Fatalf("TXID %d", h.TXID)
+		}
+		g.write(3, 3)
+		g.batch(s)
+		if h := g.header(s); h.TXID != uint64(head.Max)+2 {
+			t.Fatalf("TXID %d, want the second after %d", h.TXID, head.Max)
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -187,12 +188,17 @@ func (s *Shipper) whose(name objstore.Object, o *object) (owner, error) {
 	if o != nil && header.NodeID == o.nonce {
 		return ours, nil
 	}
-	for _, a := range s.header().Attempts {
-		if a.TXID == uint64(name.Max) && a.Nonce == header.NodeID {
-			return earlier, nil
-		}
+	if s.tried(name.Max, header.NodeID) {
+		return earlier, nil
 	}
 	return foreign, nil
+}
+
+// tried reports that a nonce is one of ours for a TXID.
+func (s *Shipper) tried(txid ltx.TXID, nonce uint64) bool {
+	return slices.ContainsFunc(s.header().Attempts[:], func(a ledger.Attempt) bool {
+		return a.TXID == uint64(txid) && a.Nonce == nonce
+	})
 }
 
 // acceptEarlier goes on from an object of an attempt of before. Which pages it

@@ -16,7 +16,7 @@ VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 LITESTREAM_ := github.com/benbjohnson/litestream/cmd/litestream@v0.5.18
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all help build loadable static install demo test test-nocgo test-race test-system test-sqlite check model \
+.PHONY: all help build loadable static install demo test test-nocgo test-race test-system test-sqlite crash check model \
 	sanitize sanitize-source sanitize-asan sanitize-ubsan sanitize-valgrind bench tools clean
 .DELETE_ON_ERROR:
 
@@ -30,6 +30,7 @@ help:
 	@echo 'make demo       ships a database to a directory, kills the writer, restores'
 	@echo 'make test       all tests; builds the tools they need first'
 	@echo 'make test-sqlite  the tests of SQLite itself, over walferry; SUITE=full: hours'
+	@echo 'make crash      kills processes and cuts the power at ROUNDS=10000 steps each; SEED=n repeats'
 	@echo 'make check      formatting, vet, staticcheck, warnings of the C compiler'
 	@echo 'make model      every interleaving of the protocol, to a bound; MODEL_FLAGS=-rules shows what rules are for'
 	@echo 'make sanitize   the C under ASan, UBSan, valgrind, and what reads its source'
@@ -105,7 +106,7 @@ demo: $(DIST)/walferry.so $(DIST)/walferry
 # Packages that a C-less build must pass too, and those of them for the race detector:
 # what brings SQLite in Go is left out, since to compile that for it takes minutes.
 PURE := ./shipper/... ./cmd/walferry/... \
-	$(patsubst %,./%/...,$(filter-out internal/systest internal/bench internal/demo,$(wildcard internal/*)))
+	$(patsubst %,./%/...,$(filter-out internal/systest internal/bench internal/crash internal/demo,$(wildcard internal/*)))
 RACE := $(filter-out ./internal/model/... ./cmd/walferry/... ./internal/histtest/... ./internal/sqlcheck/... ./internal/standby/... ./internal/verify/...,$(PURE))
 
 test: test-nocgo test-race test-system
@@ -122,7 +123,17 @@ test-race: $(TOOLS)/versitygw $(TOOLS)/litestream
 test-system: build tools
 	@.ci/need sqlite3:sqlite3 python3:python3 file=/usr/include/sqlite3.h:libsqlite3-dev pkg-config:pkg-config \
 		perl=DBD::SQLite:libdbd-sqlite3-perl ruby:ruby-sqlite3 lsof:lsof tclsh:tcl file=/usr/lib/tcltk/$(shell $(CC) -dumpmachine)/sqlite3:libsqlite3-tcl
-	$(GO) test -timeout 20m ./internal/systest/... ./internal/bench/...
+	$(GO) test -timeout 20m ./internal/systest/... ./internal/bench/... ./internal/crash/...
+
+# The campaign of kills and power cuts, some hundred rounds of which are in `make test`.
+# CRASH is a pattern of the tests' names: Killed, PowerCut.
+ROUNDS ?= 10000
+CRASH  ?= .
+
+crash:
+	@mkdir -p $(DIST)/crash
+	WALFERRY_TEST_ROUNDS=$(ROUNDS) WALFERRY_TEST_SEED=$(SEED) WALFERRY_TEST_EVIDENCE=$(CURDIR)/$(DIST)/crash \
+		$(GO) test -v -count 1 -timeout 0 -run '$(CRASH)' ./internal/crash
 
 # SQLite's own tests, from Debian's source of the sqlite3 that is installed, over the plain
 # VFS and over walferry while it replicates: SUITE=quick|full, or FILES='wal*.test ...'.

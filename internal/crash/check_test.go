@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/superfly/ltx"
+	"github.com/walferry/walferry/internal/history"
 	"github.com/walferry/walferry/internal/ledger"
 	"github.com/walferry/walferry/internal/objstore"
 	"github.com/walferry/walferry/internal/restore"
@@ -84,23 +85,33 @@ func copyFiles(from, to string, suffixes ...string) error {
 	return nil
 }
 
-// restored is what the replica makes, nil where it holds nothing.
+// restored is what the replica makes, nil where it holds nothing. Every third time a
+// state of the past is looked at too.
 func (l *life) restored() (*image, error) {
-	objects, err := l.objects()
-	if err != nil || len(objects) == 0 {
+	h, err := history.List(context.Background(), l.store)
+	if err != nil || len(h.Objects()) == 0 {
 		return nil, err
 	}
+	if points := h.Points(); l.r.IntN(3) == 0 && len(points) > 0 {
+		if _, err := l.restore(points[l.r.IntN(len(points))]); err != nil {
+			return nil, err
+		}
+	}
+	return l.restore(newestOf(h.Objects()))
+}
+
+func (l *life) restore(txid ltx.TXID) (*image, error) {
 	out := filepath.Join(l.dir, "restored")
 	if err := errors.Join(os.RemoveAll(out), os.Mkdir(out, 0o700)); err != nil {
 		return nil, err
 	}
-	r, err := restore.Restore(context.Background(), l.store, filepath.Join(out, "app.db"), restore.Options{})
+	r, err := restore.Restore(context.Background(), l.store, filepath.Join(out, "app.db"), restore.Options{Target: history.Target{TXID: txid}})
 	if err != nil {
-		return nil, fmt.Errorf("restore: %w", err)
+		return nil, fmt.Errorf("restore TXID %s: %w", txid, err)
 	}
 	im, err := l.inspect(filepath.Join(out, "app.db"))
 	if err != nil {
-		return nil, fmt.Errorf("TXID %s, restored: %w", r.TXID, err)
+		return nil, fmt.Errorf("restored TXID %s: %w", r.TXID, err)
 	}
 	l.count("restores compared", 1)
 	return &im, nil

@@ -144,7 +144,7 @@ func (p *process) follow(out *bufio.Scanner) {
 
 // standStill is for how long a process stands still: shorter and longer than
 // others take to work and end.
-var standStill = [2]time.Duration{60 * time.Millisecond, 400 * time.Millisecond}
+var standStill = [...]time.Duration{20 * time.Millisecond, 60 * time.Millisecond, 400 * time.Millisecond}
 
 // status is how a process that is done has ended.
 func (p *process) status() syscall.WaitStatus {
@@ -203,7 +203,7 @@ func (l *life) end(p *process, name string) error {
 	switch {
 	case status.Signaled() && status.Signal() == syscall.SIGKILL:
 		if !told {
-			l.count("kill by the clock", 1)
+			l.count("kill by the clock, or with the machine", 1)
 		}
 	case status.Exited() && status.ExitStatus() == 0:
 		l.count("ends", 1)

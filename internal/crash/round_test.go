@@ -103,11 +103,11 @@ func (l *life) cast() (all []*process, err error) {
 		case x < 18:
 			killed = time.Duration(1 + l.r.IntN(int(80*time.Millisecond)))
 		}
-		if l.r.IntN(4) == 0 {
+		if l.r.IntN(6) == 0 {
 			o.Actions = append(o.Actions, trap.Action{Kind: trap.Any, N: 1 + l.r.IntN(300), How: trap.Stop})
 		}
 		o.URI += fmt.Sprintf("&_busy_timeout=%d", []int{1000, 50}[l.r.IntN(2)])
-		still := standStill[l.r.IntN(2)]
+		still := standStill[l.r.IntN(len(standStill))]
 		l.tell("process %d: %v, stands still for %v, killed after %v, %d connections, %d steps, synchronous=%s", i, o.Actions, still, killed, o.Conns, o.Steps, o.Sync)
 		p, err := l.start(o, still, killed)
 		if err != nil {

@@ -178,17 +178,30 @@ func (o *orders) run() {
 	all.Wait()
 }
 
+// open opens the database. Somebody who stands still may hold a lock meanwhile.
 func (o *orders) open() *conn {
-	c, err := open(o.URI)
-	if err != nil {
-		die(err)
-	}
-	for _, pragma := range []string{"synchronous=" + o.Sync, "cache_size=10"} {
-		if err := c.exec("PRAGMA " + pragma); err != nil {
+	for {
+		c, err := open(o.URI)
+		for _, pragma := range []string{"synchronous=" + o.Sync, "cache_size=10"} {
+			if err == nil {
+				if err = c.exec("PRAGMA " + pragma); err != nil {
+					c.close()
+				}
+			}
+		}
+		if err == nil {
+			return c
+		}
+		if !busy(err) {
 			die(err)
 		}
 	}
-	return c
+}
+
+// busy tells that somebody holds a lock.
+func busy(err error) bool {
+	var failed sqlite3.Error
+	return errors.As(err, &failed) && (failed.Code == sqlite3.ErrBusy || failed.Code == sqlite3.ErrLocked)
 }
 
 func (o *orders) work(r *rand.Rand) {
@@ -242,12 +255,9 @@ func (c *conn) confirm(n int, how string) error {
 // tell prints an error that need not have been. A lock that somebody holds, and a
 // database that could not be switched to WAL mode yet since others are at it, are none.
 func (o *orders) tell(err error) {
-	var failed sqlite3.Error
-	if err == nil || errors.As(err, &failed) && (failed.Code == sqlite3.ErrBusy || failed.Code == sqlite3.ErrLocked) ||
-		err != nil && strings.Contains(err.Error(), "is not in WAL mode") {
-		return
+	if err != nil && !busy(err) && !strings.Contains(err.Error(), "is not in WAL mode") {
+		fmt.Println("error", strings.ReplaceAll(err.Error(), "\n", " "))
 	}
-	fmt.Println("error", strings.ReplaceAll(err.Error(), "\n", " "))
 }
 
 func (o *orders) settle() {

@@ -57,7 +57,7 @@ func newLife(seed uint64, dir string, power bool, count func(string, int)) (l *l
 		return nil, err
 	}
 	l.safe = l.r.IntN(3) == 0
-	l.uri = fmt.Sprintf("file:%s?vfs=walferry&replica=%s&interval=10ms&close_timeout=5s&snapshot_interval=1h&l0_retention=1s&retention=%s&sync_before_ship=%t",
+	l.uri = fmt.Sprintf("file:%s?vfs=walferry&replica=%s&snapshot_interval=1h&l0_retention=1s&retention=%s&sync_before_ship=%t",
 		l.db, replica, []string{"2s", "10p", "5x"}[l.r.IntN(3)], l.safe)
 	if l.r.IntN(2) == 0 {
 		return l, nil // walferry makes the database

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/walferry/walferry/internal/crash/trap"
@@ -106,9 +107,11 @@ func (l *life) cast() (all []*process, err error) {
 		if l.r.IntN(6) == 0 {
 			o.Actions = append(o.Actions, trap.Action{Kind: trap.Any, N: 1 + l.r.IntN(300), How: trap.Stop})
 		}
-		o.URI += fmt.Sprintf("&_busy_timeout=%d", []int{1000, 50}[l.r.IntN(2)])
+		o.URI += fmt.Sprintf("&_busy_timeout=%d&interval=%s&close_timeout=%s", []int{1000, 50}[l.r.IntN(2)],
+			[]string{"10ms", "10ms", "300ms"}[l.r.IntN(3)], []string{"5s", "5s", "5s", "0"}[l.r.IntN(4)])
 		still := standStill[l.r.IntN(len(standStill))]
-		l.tell("process %d: %v, stands still for %v, killed after %v, %d connections, %d steps, synchronous=%s", i, o.Actions, still, killed, o.Conns, o.Steps, o.Sync)
+		_, options, _ := strings.Cut(o.URI, "&_")
+		l.tell("process %d: %v, stands still for %v, killed after %v, %d connections, %d steps, synchronous=%s, %s", i, o.Actions, still, killed, o.Conns, o.Steps, o.Sync, options)
 		p, err := l.start(o, still, killed)
 		if err != nil {
 			return all, err
@@ -189,7 +192,7 @@ func (l *life) next(here image, there *image) error {
 	}
 	newest := newestOf(objects)
 	o := l.orders()
-	o.Settle, o.Trace = true, ""
+	o.Settle, o.Trace, o.URI = true, "", l.uri+"&interval=10ms"
 	p, err := l.start(o, 0, 0)
 	if err != nil {
 		return err

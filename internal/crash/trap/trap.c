@@ -28,6 +28,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -96,9 +97,9 @@ static void trace_lock(int type) {
 }
 
 static void put(int type, int file, uint64_t ino, uint64_t off, const void *data, uint64_t len) {
-  struct trace_record r = {(uint32_t)type, (uint32_t)file, ino, off, len};
-  pass(SYS_write, trace, (long)&r, sizeof r, 0, 0);
-  if (data) pass(SYS_write, trace, (long)data, (long)len, 0, 0);
+  struct trace_record r = {TRACE_MAGIC, (uint32_t)type, (uint32_t)file, ino, off, len};
+  struct iovec v[] = {{&r, sizeof r}, {(void *)data, data ? len : 0}};
+  pass(SYS_writev, trace, (long)v, 2, 0, 0);
 }
 
 static uint64_t ino_of(int fd) {

@@ -12,6 +12,8 @@ package trap
 import "C"
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"syscall"
 	"unsafe"
@@ -158,21 +160,28 @@ const (
 	Seen      Type = C.TRACE_LEDGER // a page of the ledger was seen like that
 )
 
-// Parse reads a trace. A last record that is not whole is left out: its call was
-// not made.
+// Parse reads a trace. A record that is not whole is left out: its call was not
+// made.
 func Parse(b []byte) (all []Change) {
 	const size = int(unsafe.Sizeof(C.struct_trace_record{}))
-	for len(b) >= size {
-		r := (*C.struct_trace_record)(unsafe.Pointer(&b[0]))
-		c := Change{Type: Type(r._type), File: File(r.file), Ino: uint64(r.ino), Off: int64(r.off)}
-		b = b[size:]
-		if n := int(r.len); c.Type == Wrote || c.Type == Seen {
-			if n > len(b) {
-				return all
-			}
-			c.Data, b = b[:n:n], b[n:]
+	magic := binary.LittleEndian.AppendUint64(nil, C.TRACE_MAGIC)
+	for {
+		at := bytes.Index(b, magic)
+		if at < 0 || len(b)-at < size {
+			return all
 		}
+		b = b[at:]
+		r := *(*C.struct_trace_record)(unsafe.Pointer(&b[0]))
+		c := Change{Type: Type(r._type), File: File(r.file), Ino: uint64(r.ino), Off: int64(r.off)}
+		end := size
+		if c.Type == Wrote || c.Type == Seen {
+			end += int(r.len)
+		}
+		if end > len(b) || end < len(b) && !bytes.HasPrefix(b[end:], magic) {
+			b = b[len(magic):] // a part of one
+			continue
+		}
+		c.Data, b = b[size:end:end], b[end:]
 		all = append(all, c)
 	}
-	return all
 }

@@ -27,9 +27,11 @@ struct trap_plan {
 };
 
 /* Records of the trace, each with len bytes behind it if it is TRACE_WRITE or
-** TRACE_LEDGER. */
+** TRACE_LEDGER. A process that is killed from outside may leave a part of one, and others
+** go on behind it: so each begins with the magic. */
+#define TRACE_MAGIC 0x6543415254a5c39dull
 enum { TRACE_CREATE = 1, TRACE_WRITE, TRACE_CUT, TRACE_EXTEND, TRACE_SYNC, TRACE_DELETE, TRACE_DIRSYNC, TRACE_LEDGER };
-struct trace_record { uint32_t type, file; uint64_t ino, off, len; };
+struct trace_record { uint64_t magic; uint32_t type, file; uint64_t ino, off, len; };
 
 /* From here on the whole process is watched. 0, or an errno. */
 int trap_begin(const struct trap_plan *plan);

@@ -53,9 +53,12 @@
 #define WF_READER_WRITES 4 /* and one of ours has WAL_WRITE_LOCK, or asks for it */
 
 /* What the file of the database looked like when `seen` was true of it and
-** there was no WAL. */
+** there was no WAL. After a power cut a file can have its times without its
+** bytes: for another boot only one that was synced vouches. */
+#define WF_STAMP_SYNCED 1
+#define WF_STAMP_SEEN 2
 struct wf_stamp {
-  uint64_t valid;
+  uint64_t valid; /* WF_STAMP_, or 0 */
   uint64_t dev, ino, size;
   int64_t mtime_ns, ctime_ns;
 };

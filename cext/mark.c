@@ -89,7 +89,7 @@ static int64_t ns(struct timespec t) { return (int64_t)t.tv_sec * 1000000000 + t
 static int stamp_of(const char *path, struct wf_stamp *s) {
   struct stat st;
   if (stat(path, &st) != 0) return 0;
-  s->valid = 1;
+  s->valid = WF_STAMP_SEEN;
   s->dev = st.st_dev;
   s->ino = st.st_ino;
   s->size = (uint64_t)st.st_size;
@@ -116,15 +116,16 @@ static void take_stamp(struct wf_file *f, struct wf_ledger *h, int ms) {
   }
 }
 
-static int same_stamp(const struct wf_stamp *a, const struct wf_stamp *b) {
-  return a->valid && b->valid && memcmp(a, b, sizeof *a) == 0;
+static int same_stamp(struct wf_stamp a, const struct wf_stamp *b) {
+  a.valid = b->valid; /* how it was taken makes no other file of it */
+  return b->valid && memcmp(&a, b, sizeof a) == 0;
 }
 
 /* The WAL has just begun and holds nothing, so the header tells nothing of what
 ** is in the database file: its stamp does. Returns whether all is marked. */
 static int fresh_wal(struct wf_file *f, struct wf_ledger *h, const uint32_t now[HDR_WORDS]) {
   struct wf_stamp s;
-  int known = seen_is_set(h) && stamp_of(f->path, &s) && same_stamp(&s, &h->stamp);
+  int known = seen_is_set(h) && stamp_of(f->path, &s) && same_stamp(s, &h->stamp);
   if (!known) {
     __atomic_fetch_add(&h->all, 1, __ATOMIC_SEQ_CST);
     take_stamp(f, h, 0); /* WAL_WRITE_LOCK is held, which somebody may want; the last close waits */
@@ -209,12 +210,16 @@ int wf_header_is_seen(struct wf_file *f) {
 }
 
 /* The last closer has checkpointed and is about to delete the WAL, nobody else
-** can be at the file: from here on its stamp vouches for it. But not in a ledger of
-** another boot, whose marks a power loss may have taken: who opens it first as its
-** shipper counts that, and a forked child may be here before. */
+** can be at the file: from here on its stamp vouches for it. A checkpoint has
+** synced the file, unless it ran with synchronous=OFF, in whatever process. But not in
+** a ledger of another boot, whose marks a power loss may have taken: who opens it first as
+** its shipper counts that, and a forked child may be here before. */
 void wf_stamp_closed(struct wf_file *f) {
   struct wf_ledger *h = f->db ? wf_ledger_of(f->db) : 0;
   if (!h || !wf_header_is_seen(f) || memcmp(h->boot, wf.boot, sizeof h->boot) != 0) return;
+  int synced = h->stamp.valid == WF_STAMP_SYNCED || /* nothing was committed since that was taken */
+               f->real->pMethods->xSync(f->real, SQLITE_SYNC_NORMAL) == SQLITE_OK;
   take_stamp(f, h, 50);
+  if (h->stamp.valid && synced) h->stamp.valid = WF_STAMP_SYNCED;
   fdatasync(f->db->fd);
 }

@@ -35,6 +35,7 @@ type life struct {
 	count  func(what string, n int)
 
 	safe      bool // no commit is shipped before it is on the disk
+	loose     bool // synchronous=OFF: a power cut may break the database
 	confirmed int  // newest commit that the store is known to have
 	committed int  // newest commit that a process was told of
 	full      int  // and by one with synchronous=FULL
@@ -56,7 +57,7 @@ func newLife(seed uint64, dir string, power bool, count func(string, int)) (l *l
 	if l.oracle, err = newOracle(seed); err != nil {
 		return nil, err
 	}
-	l.safe = l.r.IntN(3) == 0
+	l.safe, l.loose = l.r.IntN(3) == 0, l.r.IntN(5) == 0
 	l.uri = fmt.Sprintf("file:%s?vfs=walferry&replica=%s&snapshot_interval=1h&l0_retention=1s&retention=%s&sync_before_ship=%t",
 		l.db, replica, []string{"2s", "10p", "5x"}[l.r.IntN(3)], l.safe)
 	if l.r.IntN(2) == 0 {

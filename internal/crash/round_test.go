@@ -49,6 +49,9 @@ func (l *life) orders() orders {
 		URI:  l.uri, Seed: l.seed, Own: l.r.Uint64(),
 		Conns: 1 + l.r.IntN(2), Steps: 4 + l.r.IntN(12), Sync: []string{"NORMAL", "FULL"}[l.r.IntN(2)],
 	}
+	if l.loose {
+		o.Sync = []string{"OFF", "OFF", "NORMAL"}[l.r.IntN(3)]
+	}
 	if l.power {
 		o.Trace = l.trace()
 	}
@@ -87,7 +90,7 @@ func (l *life) round() error {
 	if !l.power {
 		return l.afterKill()
 	}
-	if err := l.pull(before); err != nil {
+	if err := l.pull(before, l.r.IntN(modes)); err != nil {
 		return err
 	}
 	return l.afterCut()
@@ -95,10 +98,12 @@ func (l *life) round() error {
 
 // cast starts the processes of a round.
 func (l *life) cast() (all []*process, err error) {
+	clean := l.r.IntN(2) == 0 // the power goes after a last close
 	for i := range 1 + l.r.IntN(3) {
 		o := l.orders()
 		var killed time.Duration
 		switch x := l.r.IntN(20); {
+		case l.loose && clean:
 		case x < 15:
 			o.Actions = append(o.Actions, l.action())
 		case x < 18:
@@ -186,6 +191,11 @@ func (l *life) next(here image, there *image) error {
 	if l.r.IntN(2) == 0 {
 		return nil
 	}
+	return l.settle(here, there, known)
+}
+
+// settle has a process ship what is left, and no more than that.
+func (l *life) settle(here image, there *image, known *entries) error {
 	objects, err := l.objects()
 	if err != nil {
 		return err

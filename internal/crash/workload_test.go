@@ -25,6 +25,7 @@ type orders struct {
 	Conns  int
 	Steps  int // of each connection
 	Sync   string
+	Plain  bool // commits, and nothing else
 	Settle bool // ship what is there, and nothing else
 	Count  bool // print how often each step was met
 }
@@ -211,7 +212,7 @@ func (o *orders) work(r *rand.Rand) {
 	own := 0 // newest commit of this connection
 	for range o.Steps {
 		switch x := r.IntN(32); {
-		case x < 20:
+		case x < 20 || o.Plain:
 			n, err := c.commit(o.Seed)
 			if err == nil {
 				fmt.Println("committed", n)

@@ -33,7 +33,7 @@ const (
 // Stamp is what the database file looked like when all of it was accounted
 // for and there was no WAL. Times are nanoseconds since 1970.
 type Stamp struct {
-	Valid            uint64
+	Valid            uint64 // 1: the file was synced; another number: seen like that; 0: no stamp
 	Dev, Ino, Size   uint64
 	MtimeNs, CtimeNs int64
 }

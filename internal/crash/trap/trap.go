@@ -171,7 +171,8 @@ func Parse(b []byte) (all []Change) {
 			return all
 		}
 		b = b[at:]
-		r := *(*C.struct_trace_record)(unsafe.Pointer(&b[0]))
+		var r C.struct_trace_record
+		copy(unsafe.Slice((*byte)(unsafe.Pointer(&r)), size), b)
 		c := Change{Type: Type(r._type), File: File(r.file), Ino: uint64(r.ino), Off: int64(r.off)}
 		end := size
 		if c.Type == Wrote || c.Type == Seen {

@@ -72,7 +72,7 @@ func campaign(t *testing.T, power bool) {
 	var left, lives atomic.Int64
 	left.Store(rounds)
 	var workers sync.WaitGroup
-	for range setting(t, "WALFERRY_TEST_WORKERS", 2) {
+	for range setting(t, "WALFERRY_TEST_WORKERS", 6) { // that wait for most of the time
 		workers.Go(func() {
 			for left.Load() > 0 && !t.Failed() {
 				oneLife(t, seed+uint64(lives.Add(1)-1), power, &left, tried)

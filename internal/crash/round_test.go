@@ -188,7 +188,7 @@ func (l *life) next(here image, there *image) error {
 	if err := known.exact(there); err != nil {
 		return err
 	}
-	if l.r.IntN(2) == 0 {
+	if l.r.IntN(2) == 0 || len(here.bytes) == 0 {
 		return nil
 	}
 	return l.settle(here, there, known)

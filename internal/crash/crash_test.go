@@ -98,7 +98,14 @@ func oneLife(t *testing.T, seed uint64, power bool, left *atomic.Int64, tried *c
 	}
 	defer l.oracle.c.close()
 	round := 0
-	for err == nil && round < roundsOfLife && left.Add(-1) >= 0 {
+	for err == nil && round < roundsOfLife {
+		togo := left.Add(-1)
+		if togo < 0 {
+			break
+		}
+		if togo%1000 == 0 && togo > 0 {
+			t.Logf("%d rounds to go", togo)
+		}
 		round++
 		tried.add("rounds", 1)
 		err = l.round()

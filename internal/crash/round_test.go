@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/walferry/walferry/internal/crash/trap"
+	"github.com/walferry/walferry/internal/ledger"
 )
 
 // most is how often a step is met in about one process's life.
@@ -66,6 +68,11 @@ func (l *life) round() error {
 			return err
 		}
 		l.tell("older by two hours")
+	}
+	if l.r.IntN(40) == 0 {
+		if err := l.lose(); err != nil {
+			return err
+		}
 	}
 	if err := l.keep(); err != nil {
 		return err
@@ -139,6 +146,25 @@ func endTogether(all []*process) {
 			}
 		}()
 	}
+}
+
+// lose takes the ledger away, or a part of it. From then on it takes takeover=1 to go
+// on with what is here.
+func (l *life) lose() error {
+	how := l.r.IntN(3)
+	l.tell("the ledger is %s", []string{"lost", "cut short", "emptied"}[how])
+	l.count("ledgers lost", 1)
+	if !strings.Contains(l.uri, "takeover") {
+		l.uri += "&takeover=1"
+	}
+	if how == 0 {
+		return remove(l.db + ledger.Suffix)
+	}
+	err := os.Truncate(l.db+ledger.Suffix, []int64{70000, 0}[how-1])
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // there is none yet
+	}
+	return err
 }
 
 // keep copies what a round begins with, as evidence.

@@ -16,8 +16,8 @@ VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 LITESTREAM_ := github.com/benbjohnson/litestream/cmd/litestream@v0.5.18
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all help build loadable static install demo test test-nocgo test-race test-system test-sqlite crash check model \
-	sanitize sanitize-source sanitize-asan sanitize-ubsan sanitize-valgrind bench tools clean
+.PHONY: all help build loadable static install demo test test-nocgo test-race test-system test-sqlite crash faults fuzz \
+	check model sanitize sanitize-source sanitize-asan sanitize-ubsan sanitize-valgrind bench tools clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -31,6 +31,8 @@ help:
 	@echo 'make test       all tests; builds the tools they need first'
 	@echo 'make test-sqlite  the tests of SQLite itself, over walferry; SUITE=full: hours'
 	@echo 'make crash      kills processes and cuts the power at ROUNDS=10000 steps each; SEED=n repeats'
+	@echo 'make faults     every call of ours to the file system and the store failing in every way (about 20 minutes)'
+	@echo 'make fuzz       each fuzzer for FUZZTIME ($(FUZZTIME))'
 	@echo 'make check      formatting, vet, staticcheck, warnings of the C compiler'
 	@echo 'make model      every interleaving of the protocol, to a bound; MODEL_FLAGS=-rules shows what rules are for'
 	@echo 'make sanitize   the C under ASan, UBSan, valgrind, and what reads its source'
@@ -122,7 +124,7 @@ test-race: $(TOOLS)/versitygw $(TOOLS)/litestream
 # The extension and the libraries as users use them.
 test-system: build tools
 	@.ci/need sqlite3:sqlite3 python3:python3 file=/usr/include/sqlite3.h:libsqlite3-dev pkg-config:pkg-config \
-		perl=DBD::SQLite:libdbd-sqlite3-perl ruby:ruby-sqlite3 lsof:lsof tclsh:tcl file=/usr/lib/tcltk/$(shell $(CC) -dumpmachine)/sqlite3:libsqlite3-tcl
+		strace:strace perl=DBD::SQLite:libdbd-sqlite3-perl ruby:ruby-sqlite3 lsof:lsof tclsh:tcl file=/usr/lib/tcltk/$(shell $(CC) -dumpmachine)/sqlite3:libsqlite3-tcl
 	$(GO) test -timeout 20m ./internal/systest/... ./internal/bench/... ./internal/crash/...
 
 # The campaign of kills and power cuts, some hundred rounds of which are in `make test`.
@@ -143,6 +145,20 @@ test-sqlite: $(DIST)/libwalferry.a $(DIST)/walferry.h $(DIST)/walferry
 		file=/usr/include/sqlite3.h:libsqlite3-dev
 	sh internal/sqlitesuite/build.sh $(DIST)
 	$(GO) run ./internal/sqlitesuite -set $(SUITE) $(if $(FILES),-files '$(FILES)') $(SUITE_FLAGS)
+
+# The whole matrices of what `make test` samples.
+faults: build tools
+	@.ci/need strace:strace sqlite3:sqlite3 python3:python3
+	WALFERRY_TEST_FAULTS=all $(GO) test -timeout 60m -parallel 6 -v -run 'TestFault' ./internal/systest
+
+FUZZTIME ?= 30s
+fuzz:
+	@for f in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$f); do \
+			echo "== $$(dirname $$f) $$name, $(FUZZTIME)"; \
+			$(GO) test ./$$(dirname $$f) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \
+		done; \
+	done
 
 check: $(TOOLS)/staticcheck
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "not formatted: $$bad"; exit 1; }

@@ -118,7 +118,9 @@ struct wf_ledger *wf_ledger_of(struct wf_db *db) {
   h = atomic_load(&db->ledger);
   int64_t now = wf_now_ms();
   int usable = h && __atomic_load_n(&h->ready, __ATOMIC_ACQUIRE) == WF_READY;
-  if (!usable && (now >= db->next_try_ms || now < db->next_try_ms - 1000)) {
+  /* One that was never there is looked for each time: what is committed between its
+  ** making and the next look would be marked by nobody. */
+  if (!usable && (!h || now >= db->next_try_ms || now < db->next_try_ms - 1000)) {
     int fd = -1;
     db->next_try_ms = now + 100;
     h = map_ledger(db->path, &fd);
@@ -163,16 +165,17 @@ struct wf_segment *wf_segment_of(struct wf_db *db, uint32_t pgno) {
 }
 
 /* Wakes whoever ships: every process that could watches the file, and a write
-** is what a watch sees. Nobody reads the byte. */
-void wf_poke(struct wf_db *db) {
+** is what a watch sees. Nobody reads the byte. Returns 0 if nobody was woken. */
+int wf_poke(struct wf_db *db) {
   ssize_t n;
   do n = pwrite(db->fd, "\1", 1, WF_POKE_OFFSET);
   while (n < 0 && errno == EINTR);
+  return n == 1;
 }
 
 int wf_shipper_lives(struct wf_db *db) {
   struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = WF_LOCK_OFFSET, .l_len = 1};
-  return fcntl(db->fd, F_OFD_GETLK, &l) != 0 || l.l_type != F_UNLCK;
+  return fcntl(db->fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
 }
 
 /* Opens a descriptor for the shipper's lock, to be closed in every child. */

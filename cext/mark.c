@@ -72,7 +72,8 @@ static void open_window(struct wf_file *f, struct wf_ledger *h) {
   if (__atomic_load_n(&h->poked, __ATOMIC_SEQ_CST) == 0 &&
       __atomic_exchange_n(&h->poked, 1, __ATOMIC_SEQ_CST) == 0) {
     __atomic_compare_exchange_n(&h->open_since_ms, &none, (uint64_t)wf_now_ms(), 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    wf_poke(f->db);
+    /* Where that fails the next commit tries again. */
+    if (!wf_poke(f->db)) __atomic_store_n(&h->poked, 0, __ATOMIC_SEQ_CST);
   }
 }
 

@@ -4,6 +4,7 @@
 ** not the shipper, and in a forked child.
 */
 #include "wf.h"
+#include <errno.h>
 #include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 
 enum {
   SLICE_MS = 20,         /* longest sleep between two looks at the ledger */
+  AGAIN_MS = 1000,       /* when who ships is woken once more */
   NO_SHIPPER_MS = 5000,  /* how long a process may take to become the shipper */
 };
 
@@ -38,7 +40,7 @@ static char *cause_of(struct wf_ledger *h, int of_error) {
 
 static struct wf_ledger *ledger_or_say(struct wf_file *f, char **err) {
   struct wf_ledger *h = f->db ? wf_ledger_of(f->db) : 0;
-  if (!h) *err = sqlite3_mprintf("nothing ships: %s", f->why ? f->why : "there is no ledger yet");
+  if (!h) *err = sqlite3_mprintf("nothing ships: %s", f->why ? f->why : "there is no ledger yet; PRAGMA walferry_status tells why");
   return h;
 }
 
@@ -85,7 +87,7 @@ static uint64_t wish(struct wf_db *db, struct wf_ledger *h) {
 ** when the time is over; -1 with the cause. */
 int wf_ship_now(struct wf_file *f, int64_t timeout_ms, uint64_t *txid, char **err) {
   struct wf_ledger *h = ledger_or_say(f, err);
-  int64_t begun = wf_now_ms();
+  int64_t begun = wf_now_ms(), again = AGAIN_MS;
   uint64_t epoch = 0, want = 0, failures = 0;
   while (h) {
     if (epoch != load(&h->epoch)) { /* the first time, or the ledger was made new */
@@ -106,8 +108,17 @@ int wf_ship_now(struct wf_file *f, int64_t timeout_ms, uint64_t *txid, char **er
     if ((*err = broken_here(f)) != 0) return -1;
     int64_t waited = wf_now_ms() - begun;
     if (waited >= timeout_ms) return 0;
+    if (waited >= again) {
+      again = waited + AGAIN_MS; /* the poke may have failed, or who was woken have died of it */
+      if (!wf_poke(f->db)) {
+        *err = sqlite3_mprintf("the ledger cannot be written: %s", strerror(errno));
+        return -1;
+      }
+    }
     if (waited >= NO_SHIPPER_MS && !wf_shipper_lives(f->db)) {
-      *err = sqlite3_mprintf("no process ships this database: the one that did has ended, and this one is a forked child");
+      *err = sqlite3_mprintf(atomic_load(&wf.forked)
+                                 ? "no process ships this database: the one that did has ended, and this one is a forked child"
+                                 : "no process ships this database; PRAGMA walferry_status tells why");
       return -1;
     }
     await_durable(h, durable);

@@ -148,7 +148,7 @@ void wf_db_put(struct wf_db *db);
 struct wf_ledger *wf_ledger_of(struct wf_db *db);
 struct wf_segment *wf_segment_of(struct wf_db *db, uint32_t pgno);
 int64_t wf_now_ms(void);
-void wf_poke(struct wf_db *db);
+int wf_poke(struct wf_db *db);
 int wf_shipper_lives(struct wf_db *db);
 int wf_open_lock_fd(const char *path);
 void wf_close_lock_fd(int fd);

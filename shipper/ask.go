@@ -37,12 +37,18 @@ func (s *Shipper) Ready() <-chan struct{} { return s.ready }
 // errEnded is returned once the Shipper is closed.
 var errEnded = errors.New("replication of the database has ended")
 
-// withLedger calls f with the ledger, unless it is unmapped already.
+// errTrouble is returned while the ledger cannot be opened, made or locked.
+var errTrouble = errors.New("nothing ships")
+
+// withLedger calls f with the ledger, unless it is unmapped already or cannot be had.
 func (s *Shipper) withLedger(f func(*ledger.Ledger)) error {
 	s.unmap.RLock()
 	defer s.unmap.RUnlock()
 	if s.unmapped {
 		return cmp.Or(s.abortError(), errEnded)
+	}
+	if why := s.trouble.Load(); why != nil {
+		return fmt.Errorf("%w: %s", errTrouble, *why)
 	}
 	f(s.ledger.Load())
 	return nil
@@ -53,7 +59,16 @@ func (s *Shipper) Status() (status Status) {
 	if err := s.abortError(); err != nil {
 		return Status{State: StateBroken.String(), Cause: err.Error(), Replica: s.cfg.Store.String()}
 	}
-	if err := s.withLedger(func(l *ledger.Ledger) { status = ReadStatus(l) }); err != nil {
+	err := s.withLedger(func(l *ledger.Ledger) {
+		status = Status{State: StateStarting.String(), Replica: s.cfg.Store.String()}
+		if l.Ready() { // else it is being made, and may be too short to look at
+			status = ReadStatus(l)
+		}
+	})
+	if errors.Is(err, errTrouble) {
+		return Status{State: StateFailing.String(), Cause: err.Error(), LastError: err.Error(), Replica: s.cfg.Store.String()}
+	}
+	if err != nil {
 		return Status{State: "off", Cause: err.Error()}
 	}
 	return status
@@ -65,6 +80,10 @@ func (s *Shipper) Err() (reason error) {
 		return err
 	}
 	err := s.withLedger(func(l *ledger.Ledger) {
+		if !l.Ready() {
+			reason = errors.New(StateStarting.String())
+			return
+		}
 		h := l.Header()
 		state := State(atomic.LoadUint32(&h.State))
 		switch cause := h.Cause(); {

@@ -108,10 +108,7 @@ func (g *rig) open(change ...func(*Config)) *Shipper {
 	for _, f := range change {
 		f(&cfg)
 	}
-	s, err := New(cfg)
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	s := New(cfg)
 	return s
 }
 

@@ -755,14 +755,8 @@ func TestCloseLeavesNothing(t *testing.T) {
 		store := newMemStore()
 		os.Remove(db.path + ledger.Suffix)
 		cfg := Config{Database: db.path, Store: store, Source: db, Interval: 10 * time.Millisecond}
-		one, err := New(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		two, err := New(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		one := New(cfg)
+		two := New(cfg)
 		db.mu.Lock()
 		db.write(set(5, 2))
 		db.mu.Unlock()
@@ -809,15 +803,9 @@ func TestWhoWaitsForTheRoleSleepsOnInotify(t *testing.T) {
 			},
 			Close: func(fd int) { unix.Close(fd) },
 		}}
-	one, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := New(cfg)
 	defer one.Close(time.Now())
-	two, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	two := New(cfg)
 	defer two.Close(time.Now())
 	<-two.Ready()
 	select {

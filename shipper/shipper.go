@@ -109,6 +109,8 @@ type Shipper struct {
 
 	readyOnce sync.Once
 
+	trouble atomic.Pointer[string] // why the role cannot be taken; nil: it can, or another process has it
+
 	last    atomic.Pointer[time.Time] // of Close: until when something may still be shipped
 	aborted atomic.Pointer[string]    // the cause, of Abort
 
@@ -136,34 +138,29 @@ type Shipper struct {
 	retry     backoff
 	busy      time.Duration // last pause for somebody else's lock
 	late      []*Drain      // to be served; some of them came while a PUT was being tried
-	told      string        // why the role could not be taken, when that was logged
 	before    Traffic       // at the begin of the term
 	chores    chores
 	snapshot  snapshot
 }
 
 // New opens the ledger of a database, making one where there is none, and
-// starts to ship or to wait. It does not wait for the store. The error is of the
-// file system: the ledger cannot be made there.
-func New(cfg Config) (*Shipper, error) {
+// starts to ship or to wait. It does not wait for the store. Where the ledger
+// cannot be opened or made, for the want of space or descriptors say, the status
+// tells so, and that is tried again: the fault may end before the program does.
+func New(cfg Config) *Shipper {
 	s := newShipper(cfg)
-	if err := s.open(); err != nil {
-		s.cancel()
-		return nil, err
+	err := s.open()
+	if err == nil {
+		err = s.elect()
 	}
-	err := s.elect()
-	if err != nil && !errors.Is(err, ledger.ErrLocked) {
-		s.closeLedger()
-		s.cancel()
-		return nil, err
-	}
+	s.tell(err)
 	// Another process may be making the ledger just now. Who writes before it is
 	// there marks nothing.
-	for until := time.Now().Add(ledgerWait); err != nil && !s.ledger.Load().Ready() && time.Now().Before(until); {
+	for until := time.Now().Add(ledgerWait); errors.Is(err, ledger.ErrLocked) && !s.ledger.Load().Ready() && time.Now().Before(until); {
 		time.Sleep(time.Millisecond)
 	}
 	go s.run()
-	return s, nil
+	return s
 }
 
 // ledgerWait bounds how long an open waits for another process to make the ledger: it
@@ -253,6 +250,10 @@ func (s *Shipper) abortError() error {
 // otherwise.
 func (s *Shipper) shipOrFollow() {
 	for s.ctx.Err() == nil {
+		if s.ledger.Load() == nil {
+			s.begin()
+			continue
+		}
 		if s.lock == nil {
 			s.follow()
 			continue
@@ -297,6 +298,20 @@ func (s *Shipper) lookBack() {
 	}
 }
 
+// begin waits a moment, and tries again to open the ledger that could not be opened.
+func (s *Shipper) begin() {
+	s.isReady()
+	select {
+	case <-s.ctx.Done():
+	case d := <-s.drains:
+		d.end()
+	case <-time.After(max(s.cfg.Interval, time.Second)):
+		if err := s.open(); err != nil {
+			s.tell(err)
+		} // else who takes the role tells
+	}
+}
+
 // follow waits until the role is free, or a Drain asks.
 func (s *Shipper) follow() {
 	l := s.ledger.Load()
@@ -305,28 +320,26 @@ func (s *Shipper) follow() {
 	err := ledger.ErrLocked
 	if !l.Locked() {
 		if err = s.elect(); err == nil {
-			s.told = ""
+			s.tell(nil)
 			return
 		}
 	}
+	s.tell(err)
 	// Without a watch, or where no event will tell that it is worth a try, look
 	// again as often as a batch would be due.
-	look := s.stopWatch == nil || l.Lost()
-	if !errors.Is(err, ledger.ErrLocked) {
-		look = true
-		if text := err.Error(); text != s.told {
-			s.told = text
-			s.cfg.Log(true, text)
-		}
-	}
+	look := s.stopWatch == nil || l.Lost() || !errors.Is(err, ledger.ErrLocked)
 	s.isReady()
 	var again <-chan time.Time
 	if look {
 		again = time.After(max(s.cfg.Interval, time.Second))
 	}
+	wake := s.wake
+	if !errors.Is(err, ledger.ErrLocked) {
+		wake = nil // the try itself has woken this one
+	}
 	select {
 	case <-s.ctx.Done():
-	case <-s.wake:
+	case <-wake:
 		// The kernel tells of a close before it drops the lock, and of the
 		// last close of a process that was killed nothing may follow.
 		if l.Locked() {

@@ -24,6 +24,18 @@ func (s *Shipper) open() error {
 	return nil
 }
 
+// tell records, and logs once, why the role cannot be taken; nil and ErrLocked end that.
+func (s *Shipper) tell(err error) {
+	if err == nil || errors.Is(err, ledger.ErrLocked) {
+		s.trouble.Store(nil)
+		return
+	}
+	text := "the ledger cannot be kept beside the database: " + err.Error()
+	if was := s.trouble.Swap(&text); was == nil || *was != text {
+		s.cfg.Log(true, "nothing ships: "+text)
+	}
+}
+
 func (s *Shipper) closeLedger() {
 	if s.stopWatch != nil {
 		s.stopWatch()
@@ -32,7 +44,9 @@ func (s *Shipper) closeLedger() {
 	s.unmap.Lock()
 	defer s.unmap.Unlock()
 	s.unmapped = true
-	s.ledger.Load().Close()
+	if l := s.ledger.Load(); l != nil {
+		l.Close()
+	}
 }
 
 // reopen follows a ledger that was removed or replaced. What others have mapped
@@ -41,13 +55,15 @@ func (s *Shipper) closeLedger() {
 func (s *Shipper) reopen() {
 	old := s.ledger.Load()
 	old.Abandon()
-	s.cfg.Log(true, "the ledger was removed or replaced: every page will be compared")
+	if s.trouble.Load() == nil {
+		s.cfg.Log(true, "the ledger was removed or replaced: every page will be compared")
+	}
 	if s.stopWatch != nil {
 		s.stopWatch()
 		s.stopWatch = nil
 	}
 	if err := s.open(); err != nil {
-		s.cfg.Log(true, err.Error())
+		s.tell(err)
 		select {
 		case <-s.ctx.Done():
 		case <-time.After(time.Second):

@@ -89,7 +89,7 @@ func (p *process) lookup(path string, o options) (db *database, why string, err 
 	if o.syncFirst {
 		syncFirst = (&walSync{database: path}).sync
 	}
-	ship, err := shipper.New(shipper.Config{
+	ship := shipper.New(shipper.Config{
 		Database: path, Store: store, Source: source(path),
 		Interval: o.interval, Takeover: o.takeover, Sync: syncFirst, Keep: o.keep, Traffic: traffic,
 		Descriptors: descriptors,
@@ -102,9 +102,6 @@ func (p *process) lookup(path string, o options) (db *database, why string, err 
 		},
 		Panicked: p.Panicked,
 	})
-	if err != nil {
-		return nil, "the ledger cannot be kept beside the database: " + err.Error(), nil
-	}
 	db = &database{path: path, opts: o, store: store, ship: ship, refs: 1}
 	p.databases[path] = db
 	return db, "", nil

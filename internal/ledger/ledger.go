@@ -88,15 +88,19 @@ func OpenReadOnly(database string) (*Ledger, error) {
 	}
 	l := &Ledger{path: path, file: f, readonly: true}
 	l.segments.Store(&[]*segment{})
-	if fi, err := f.Stat(); err != nil || fi.Size() < HeaderSize {
+	fi, err := f.Stat()
+	if err == nil && fi.Size() < HeaderSize {
+		err = ErrNew
+	}
+	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("read ledger %s: %w", path, ErrNew)
+		return nil, fmt.Errorf("read ledger %s: %w", path, err)
 	}
 	if err := l.mapHeader(unix.PROT_READ); err != nil {
 		f.Close()
 		return nil, err
 	}
-	return l, l.mapSegments(l.allocated())
+	return l, l.mapSegments(segmentsIn(fi.Size()))
 }
 
 func create(database, path string) (*os.File, error) {
@@ -131,13 +135,9 @@ func (l *Ledger) mapHeader(prot int) error {
 	return nil
 }
 
-// allocated is the number of whole segments that the file has.
-func (l *Ledger) allocated() int {
-	fi, err := l.file.Stat()
-	if err != nil || fi.Size() < HeaderSize {
-		return 0
-	}
-	return int((fi.Size() - HeaderSize) / SegmentSize)
+// segmentsIn is the number of whole segments in a file of that size.
+func segmentsIn(size int64) int {
+	return int(max(0, size-HeaderSize) / SegmentSize)
 }
 
 func (l *Ledger) mapSegments(n int) error {
@@ -183,7 +183,7 @@ func (l *Ledger) Check() error {
 		return ErrVersion
 	}
 	n := int(atomic.LoadUint32(&h.Segments))
-	if n == 0 || n > l.allocated() || !plausible(h) {
+	if n == 0 || n > segmentsIn(fi.Size()) || !plausible(h) {
 		return ErrGarbled
 	}
 	ino, btime, err := identity(l.file)
@@ -216,12 +216,15 @@ func (l *Ledger) Ready() bool {
 // or replaced it, or cut it short.
 func (l *Ledger) Lost() bool {
 	mine, err := l.file.Stat()
-	if err != nil || mine.Size() < HeaderSize+int64(len(*l.segments.Load()))*SegmentSize {
+	if err != nil {
+		return false // which says nothing of the file
+	}
+	if n := int64(len(*l.segments.Load())); n > 0 && mine.Size() < HeaderSize+n*SegmentSize {
 		return true
 	}
 	there, err := os.Stat(l.path)
 	if err != nil {
-		return errors.Is(err, fs.ErrNotExist) // any other error says nothing of the file
+		return errors.Is(err, fs.ErrNotExist)
 	}
 	return !os.SameFile(mine, there)
 }

@@ -40,7 +40,7 @@ func (l *Ledger) TryLock(d Descriptors) (*Lock, error) {
 	flock := unix.Flock_t{Type: unix.F_WRLCK, Whence: 0, Start: LockOffset, Len: 1}
 	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &flock); err != nil {
 		d.Close(fd)
-		if err == unix.EAGAIN || err == unix.EACCES {
+		if err == unix.EAGAIN {
 			return nil, ErrLocked
 		}
 		return nil, fmt.Errorf("lock ledger: %w", err)
@@ -51,11 +51,12 @@ func (l *Ledger) TryLock(d Descriptors) (*Lock, error) {
 // Unlock gives the role up.
 func (k *Lock) Unlock() { k.close(k.fd) }
 
-// Locked reports whether some process is the shipper.
+// Locked reports whether some process is the shipper. Where that cannot be asked,
+// TryLock can tell why.
 func (l *Ledger) Locked() bool {
 	flock := unix.Flock_t{Type: unix.F_WRLCK, Whence: 0, Start: LockOffset, Len: 1}
 	if unix.FcntlFlock(l.file.Fd(), unix.F_OFD_GETLK, &flock) != nil {
-		return true
+		return false
 	}
 	return flock.Type != unix.F_UNLCK
 }

@@ -203,8 +203,11 @@ func (l *Ledger) Pending() (n int) {
 // waits for that role does so nowhere else. Where it cannot, less is seen.
 func (l *Ledger) mapAll() {
 	h := l.header
-	if l.Ready() && h.Magic == Magic && h.Version == Version {
-		_ = l.mapSegments(min(int(atomic.LoadUint32(&h.Segments)), l.allocated()))
+	if !l.Ready() || h.Magic != Magic || h.Version != Version {
+		return
+	}
+	if fi, err := l.file.Stat(); err == nil {
+		_ = l.mapSegments(min(int(atomic.LoadUint32(&h.Segments)), segmentsIn(fi.Size())))
 	}
 }
 

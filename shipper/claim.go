@@ -93,6 +93,7 @@ func (s *Shipper) proven(head ltx.TXID) (bool, error) {
 	}
 	// The one after it too: a kill may have parted the sum from the TXID.
 	places := []objstore.Object{objectOf(head), objectOf(head + 1)}
+	const guessed = 2 // those, which nobody has listed
 	for level := 0; level <= objstore.SnapshotLevel; level++ {
 		objects, err := s.cfg.Store.List(s.ctx, level, s.listFrom(level, head))
 		if err != nil {
@@ -103,15 +104,16 @@ func (s *Shipper) proven(head ltx.TXID) (bool, error) {
 				places = append(places, o)
 			}
 		}
-		if level == 0 && len(places) > 2 {
+		if level == 0 && len(places) > guessed {
 			break
 		}
 	}
-	for _, o := range places {
+	for i, o := range places {
 		header, raw, err := objstore.ReadHeader(s.ctx, s.cfg.Store, o)
-		if errors.Is(err, objstore.ErrNotExist) || errors.Is(err, ltx.ErrInvalidFile) {
+		if errors.Is(err, objstore.ErrNotExist) && i < guessed {
 			continue
 		}
+		// One that is listed and not there, or no LTX file, proves nothing either way.
 		if err != nil {
 			return false, err
 		}

@@ -151,7 +151,9 @@ func TestFencedAtOpenByAnyNewerObject(t *testing.T) {
 	})
 }
 
-func TestAnObjectThatIsNoLTXFileFences(t *testing.T) {
+// TestAnObjectThatIsNoLTXFileIsLookedAtAgain has a reply, or an object, that tells of no other
+// writer: nothing ships and the status says why, until it is gone.
+func TestAnObjectThatIsNoLTXFileIsLookedAtAgain(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.stepper()
 		defer s.end()
@@ -159,9 +161,16 @@ func TestAnObjectThatIsNoLTXFileFences(t *testing.T) {
 		o := g.plant(0, g.next(), 42, make(state, 5))
 		g.store.objects[keyOf(o)].data = []byte("hello")
 		g.write(1, 1)
-		if again, err := s.batch(nil); s.state != StateFenced || again != 0 || err != nil {
-			t.Fatalf("state %s, %v, %v", s.state, again, err)
-		}
+		time.AfterFunc(time.Minute, func() {
+			if got := s.Status(); got.State != StateUnreachable.String() || !strings.Contains(got.Cause, o.Name()) {
+				t.Errorf("state %s, cause %q", got.State, got.Cause)
+			}
+			g.store.mu.Lock()
+			defer g.store.mu.Unlock()
+			delete(g.store.objects, keyOf(o))
+		})
+		g.batch(s)
+		g.replicated()
 	})
 }
 

@@ -176,12 +176,10 @@ const (
 	earlier       // an attempt of ours whose outcome was not known
 )
 
-// whose reads the nonce of an object that is there.
+// whose reads the nonce of an object that is there. An answer that is no LTX header is an
+// error, to be asked for again: it tells of a fault on the way and of no other writer.
 func (s *Shipper) whose(name objstore.Object, o *object) (owner, error) {
 	header, _, err := objstore.ReadHeader(s.ctx, s.cfg.Store, name)
-	if errors.Is(err, ltx.ErrInvalidFile) {
-		return foreign, nil
-	}
 	if err != nil {
 		return foreign, err
 	}

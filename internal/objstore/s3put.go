@@ -68,8 +68,21 @@ func (s *s3Store) put(ctx context.Context, key string, noun any, body Body, m Me
 	ctx, cancel := deadline(ctx, min(timeFor(body.Size()), partRequest), s.host)
 	defer cancel()
 	r := io.NewSectionReader(body, 0, body.Size())
-	if _, err := s.core.PutObject(ctx, s.bucket, key, r, body.Size(), "", sha, opts); err != nil {
+	info, err := s.core.PutObject(ctx, s.bucket, key, r, body.Size(), "", sha, opts)
+	if err == nil {
+		err = s.genuine(info.ETag)
+	}
+	if err != nil {
 		return s.fail(ctx, "create", noun, err)
+	}
+	return nil
+}
+
+// genuine refuses to believe that bytes were stored where the answer has not the one thing
+// that every store adds: it may be a network's own page, which asks somebody to log in.
+func (s *s3Store) genuine(etag string) error {
+	if etag == "" {
+		return fmt.Errorf("what answers at %s is no store: it has no ETag for what was sent; check the network and endpoint=", s.host)
 	}
 	return nil
 }
@@ -215,6 +228,9 @@ func (s *s3Store) sendPart(ctx context.Context, o Object, id string, n int, r *i
 		DisableContentSha256: true,
 		CustomHeader:         http.Header{http.CanonicalHeaderKey(headerCRC32C): {crc}},
 	})
+	if err == nil {
+		err = s.genuine(p.ETag)
+	}
 	if err != nil {
 		return minio.CompletePart{}, s.fail(ctx, "upload", noun, err)
 	}

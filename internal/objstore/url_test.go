@@ -118,7 +118,7 @@ func TestKeysAreLitestreams(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got, host = r.RequestURI, r.Host
 		region = r.Header.Get("Authorization")
-		w.WriteHeader(http.StatusOK)
+		w.Header().Set("ETag", `"e"`)
 	}))
 	defer srv.Close()
 	noEnv(t)

@@ -85,7 +85,7 @@ static struct wf_ledger *map_ledger(const char *path, int *fd_out) {
   if (n > 4096) return 0;
   memcpy(name, path, n);
   memcpy(name + n, "-ledger", sizeof "-ledger");
-  int fd = open(name, O_RDWR | O_CLOEXEC);
+  int fd = open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0) return 0;
   if (fstat(fd, &st) == 0 && st.st_size >= WF_HEADER_SIZE + WF_SEGMENT_SIZE) {
     struct wf_ledger *h = mmap(0, WF_HEADER_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -144,8 +144,11 @@ struct wf_segment *wf_segment_of(struct wf_db *db, uint32_t pgno) {
   struct wf_segment *s = chunk ? atomic_load(&chunk[i % WF_CHUNK_SEGMENTS]) : 0;
   if (s) return s;
 
+  /* The header may be anybody's, and what is mapped behind a file's end is a SIGBUS. */
+  struct stat st;
   struct wf_ledger *h = atomic_load(&db->ledger);
   if (!h || i >= __atomic_load_n(&h->segments, __ATOMIC_ACQUIRE)) return 0;
+  if (fstat(db->fd, &st) != 0 || st.st_size < WF_HEADER_SIZE + ((off_t)i + 1) * WF_SEGMENT_SIZE) return 0;
   pthread_mutex_lock(&wf.mu);
   chunk = db->chunks[i / WF_CHUNK_SEGMENTS];
   if (!chunk) {
@@ -183,7 +186,7 @@ int wf_open_lock_fd(const char *path) {
   int fd = -1;
   pthread_mutex_lock(&wf.mu);
   if (wf.lock_fd_n < (int)(sizeof wf.lock_fds / sizeof *wf.lock_fds)) {
-    fd = open(path, O_RDWR | O_CLOEXEC);
+    fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (fd >= 0) wf.lock_fds[wf.lock_fd_n++] = fd;
   } else {
     errno = EMFILE;

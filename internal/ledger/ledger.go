@@ -59,10 +59,11 @@ type Ledger struct {
 
 // Open maps the ledger of a database, creating an empty file where there is
 // none, with the owner and mode of the database. The ledger is usable once
-// Check returns nil.
+// Check returns nil. A symbolic link is not followed, as SQLite follows none to its WAL:
+// somebody could let the one who opens the database write to any file.
 func Open(database string) (*Ledger, error) {
 	path := database + Suffix
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = create(database, path)
 	}
@@ -82,7 +83,7 @@ func Open(database string) (*Ledger, error) {
 // be whole.
 func OpenReadOnly(database string) (*Ledger, error) {
 	path := database + Suffix
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe would wait
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
@@ -100,7 +101,7 @@ func OpenReadOnly(database string) (*Ledger, error) {
 		f.Close()
 		return nil, err
 	}
-	return l, l.mapSegments(segmentsIn(fi.Size()))
+	return l, l.mapSegments(min(segmentsIn(fi.Size()), int(atomic.LoadUint32(&l.header.Segments))))
 }
 
 func create(database, path string) (*os.File, error) {
@@ -109,7 +110,7 @@ func create(database, path string) (*os.File, error) {
 	if statErr == nil {
 		mode = fi.Mode().Perm()
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, mode)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, mode)
 	if err != nil {
 		return nil, err
 	}
@@ -265,6 +266,9 @@ func (l *Ledger) Reset(database string) error {
 	// Whole segments only; what is there is wiped rather than cut off, since
 	// another process may have it mapped.
 	n := max(1, int((fi.Size()-HeaderSize+SegmentSize-1)/SegmentSize))
+	if most := max(mostSegments(database), len(*l.segments.Load())); n > most && l.empty(most, fi.Size()) {
+		n = most
+	}
 	if err := allocate(l.file, HeaderSize+int64(n)*SegmentSize); err != nil {
 		return fmt.Errorf("reset ledger: %w", err)
 	}
@@ -292,6 +296,23 @@ func (l *Ledger) Reset(database string) error {
 	*h = *next
 	atomic.StoreUint32(&h.Ready, ready)
 	return l.Sync()
+}
+
+// mostSegments is what a database of that size can need, whatever its page size.
+func mostSegments(database string) int {
+	const leastPage = 512
+	fi, err := os.Stat(database)
+	if err != nil {
+		return 1
+	}
+	return int(fi.Size()/leastPage/SegmentPages) + 1
+}
+
+// empty takes what lies behind the first n segments out of the file, whose length stays. So
+// a length that nobody has written, of a copy with holes say, takes no space and no memory.
+func (l *Ledger) empty(n int, size int64) bool {
+	from := HeaderSize + int64(n)*SegmentSize
+	return unix.Fallocate(int(l.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, size-from) == nil
 }
 
 // NewEpoch makes every token of before one whose fate is not known.

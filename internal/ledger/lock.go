@@ -30,7 +30,7 @@ type Lock struct {
 // of its own, which no other close in the process drops.
 func (l *Ledger) TryLock(d Descriptors) (*Lock, error) {
 	if d.Open == nil {
-		d.Open = func(path string) (int, error) { return unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0) }
+		d.Open = func(path string) (int, error) { return unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0) }
 		d.Close = func(fd int) { _ = unix.Close(fd) }
 	}
 	fd, err := d.Open(l.path)

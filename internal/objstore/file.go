@@ -85,11 +85,15 @@ func (s *fileStore) Open(ctx context.Context, o Object, off, n int64) (io.ReadCl
 		return nil, fmt.Errorf("open %v: %w", o, err)
 	}
 	s.tell(0)
-	f, err := os.Open(s.path(o))
+	// Without waiting, should somebody have put a pipe there.
+	f, err := os.OpenFile(s.path(o), os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, s.fail("open", o, err)
 	}
 	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is not a regular file")
+	}
 	if err == nil && n != 0 && off >= info.Size() {
 		err = ErrRange // as a bucket answers, so that no one relies on a directory
 	}

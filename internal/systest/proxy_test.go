@@ -20,12 +20,11 @@ type flawed struct {
 	*httptest.Server
 	store string // URL
 
-	mu    sync.Mutex // protects what follows
-	kind  string     // of the requests that fail; "*" for all
-	way   way
-	met   int
-	over  chan struct{} // closed when the fault has ended
-	slept time.Duration
+	mu   sync.Mutex // protects what follows
+	kind string     // of the requests that fail; "*" for all
+	way  way
+	met  int
+	over chan struct{} // closed when the fault has ended
 }
 
 // way answers a request that is to fail. It may have the store do what is asked.
@@ -209,7 +208,10 @@ var ways = map[string]way{
 		reply(w, status, h, make([]byte, len(body)), len(body))
 	}),
 	"10 KB/s": func(f *flawed, w http.ResponseWriter, r *http.Request) {
-		in, err := io.ReadAll(drip{r.Body})
+		f.mu.Lock()
+		over := f.over
+		f.mu.Unlock()
+		in, err := io.ReadAll(drip{r.Body, over})
 		if err != nil {
 			reset(w)
 			return
@@ -219,17 +221,23 @@ var ways = map[string]way{
 			reset(w)
 			return
 		}
-		out, _ := io.ReadAll(drip{bytes.NewReader(body)})
+		out, _ := io.ReadAll(drip{bytes.NewReader(body), over})
 		reply(w, status, header, out, len(out))
 	},
 }
 
-// drip lets 10 KB through in a second.
-type drip struct{ io.Reader }
+// drip lets 10 KB through in a second, until the fault is over.
+type drip struct {
+	io.Reader
+	over chan struct{}
+}
 
 // Read is part of io.Reader.
 func (d drip) Read(p []byte) (int, error) {
 	n, err := d.Reader.Read(p[:min(len(p), 1<<10)])
-	time.Sleep(time.Duration(n) * time.Second / (10 << 10))
+	select {
+	case <-d.over:
+	case <-time.After(time.Duration(n) * time.Second / (10 << 10)):
+	}
 	return n, err
 }

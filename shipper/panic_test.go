@@ -76,7 +76,10 @@ func TestAnAbortedShipperSaysWhyInTheLedger(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		first := g.open()
 		pass(time.Second)
-		second := g.open()
+		second := g.open(func(c *Config) { // which is not told that the role is free
+			c.watch = func(string, func()) (stop func(), err error) { return func() {}, nil }
+		})
+		synctest.Wait() // it follows
 		g.write(7, 2)
 		waiting := make(chan error, 1)
 		go func() {

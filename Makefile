@@ -16,8 +16,7 @@ VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 LITESTREAM_ := github.com/benbjohnson/litestream/cmd/litestream@v0.5.18
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all help build loadable static install demo test test-nocgo test-race test-system test-sqlite crash faults fuzz \
-	check model sanitize sanitize-source sanitize-asan sanitize-ubsan sanitize-valgrind bench tools clean
+.PHONY: all help build loadable static install demo test test-nocgo test-race test-system test-sqlite crash faults fuzz check model sanitize sanitize-source sanitize-asan sanitize-ubsan sanitize-valgrind test-large bench tools clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -33,6 +32,7 @@ help:
 	@echo 'make crash      kills processes and cuts the power at ROUNDS=10000 steps each; SEED=n repeats'
 	@echo 'make faults     every call of ours to the file system and the store failing in every way (about 20 minutes)'
 	@echo 'make fuzz       each fuzzer for FUZZTIME ($(FUZZTIME))'
+	@echo 'make test-large  a transaction of LARGE=$(LARGE) megabytes'
 	@echo 'make check      formatting, vet, staticcheck, warnings of the C compiler'
 	@echo 'make model      every interleaving of the protocol, to a bound; MODEL_FLAGS=-rules shows what rules are for'
 	@echo 'make sanitize   the C under ASan, UBSan, valgrind, and what reads its source'
@@ -159,6 +159,11 @@ fuzz:
 			$(GO) test ./$$(dirname $$f) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \
 		done; \
 	done
+
+# One transaction of so many megabytes; 1100 and more reach beyond the page of SQLite's locks.
+LARGE := 5000
+test-large: build
+	WALFERRY_TEST_LARGE=$(LARGE) $(GO) test -timeout 4h -v -run TestLarge ./internal/systest
 
 check: $(TOOLS)/staticcheck
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "not formatted: $$bad"; exit 1; }

@@ -73,12 +73,14 @@ type proc struct {
 	err   lockedBuffer
 	seen  []string // lines that expect passed over; its goroutine's
 	ended chan struct{}
+
+	patience time.Duration
 }
 
 // start starts a program whose lines of output the test awaits.
 func start(t testing.TB, dir string, env []string, path string, args ...string) *proc {
 	t.Helper()
-	p := &proc{t: t, cmd: exec.Command(path, args...), lines: make(chan string, 1<<16), ended: make(chan struct{})}
+	p := &proc{t: t, cmd: exec.Command(path, args...), lines: make(chan string, 1<<16), ended: make(chan struct{}), patience: patience}
 	p.cmd.Dir, p.cmd.Env, p.cmd.Stderr = dir, env, &p.err
 	in, err := p.cmd.StdinPipe()
 	if err != nil {
@@ -115,7 +117,7 @@ func (p *proc) send(line string) {
 // expect awaits a line that begins with prefix and returns the rest of it.
 func (p *proc) expect(prefix string) string {
 	p.t.Helper()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(p.patience)
 	defer timer.Stop()
 	for {
 		select {
@@ -128,7 +130,7 @@ func (p *proc) expect(prefix string) string {
 			}
 			p.seen = append(p.seen, line)
 		case <-timer.C:
-			p.t.Fatalf("no line %q in %v\nstdout:\n%s\nstderr:\n%s", prefix, patience, strings.Join(p.seen, "\n"), p.err.String())
+			p.t.Fatalf("no line %q in %v\nstdout:\n%s\nstderr:\n%s", prefix, p.patience, strings.Join(p.seen, "\n"), p.err.String())
 		}
 	}
 }
@@ -157,8 +159,8 @@ func (p *proc) wait() {
 	p.t.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(patience):
-		p.t.Fatalf("did not end in %v\nstderr:\n%s", patience, p.err.String())
+	case <-time.After(p.patience):
+		p.t.Fatalf("did not end in %v\nstderr:\n%s", p.patience, p.err.String())
 	}
 }
 

@@ -131,10 +131,14 @@ int wf_ship_now(struct wf_file *f, int64_t timeout_ms, uint64_t *txid, char **er
 
 static char *status_here(struct wf_file *f) {
   if (f->handle && !atomic_load(&wf.forked)) return wf.hooks.status(f->handle);
-  const char *why = f->why ? f->why
-                    : f->db ? "this is a forked child: it marks, and the process that opened the database before the "
-                              "fork ships; 'walferry status' reads its ledger"
-                            : "not replicated";
+  const char *why = f->why ? f->why : "not replicated";
+  if (f->db && wf_ledger_of(f->db) && wf_shipper_lives(f->db)) {
+    why = "this is a forked child: it marks, and the process that opened the database before the fork ships, or another "
+          "one since; 'walferry status' reads its ledger";
+  } else if (f->db) {
+    why = "this is a forked child, and the process that opened the database before the fork has ended: nothing ships until a "
+          "process that has not forked opens the database; what is committed here is marked for it";
+  }
   sqlite3_str *s = sqlite3_str_new(0);
   sqlite3_str_appendf(s, "{\"state\":\"%s\",\"cause\":\"", f->db ? "child" : "off");
   for (; *why; why++) {

@@ -1,6 +1,9 @@
 package systest
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // TestFork_TheParentShipsWhatAChildCommits also holds that a child has no lock of
 // the shipper's, never hangs and ends well (invariant 11).
@@ -32,4 +35,57 @@ func TestInvariant11_NoConnectionOfOursIsOpenAtFork(t *testing.T) {
 		t.Errorf("stdout %q, stderr %q", r.stdout, r.stderr)
 	}
 	p.comesBack()
+}
+
+// TestFork_AnOrphanSaysThatNobodyShips outlives the parent whose shipper took care of it. What
+// it commits is marked and in the WAL; its status tells that nobody ships, and what helps.
+func TestFork_AnOrphanSaysThatNobodyShips(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	child := p.start("orphan.py", "orphan")
+	if s := parseStatus(t, child.expect("living")); s["state"] != "child" || !strings.Contains(s["cause"].(string), "before the fork ships") {
+		t.Errorf("status while the parent lives: %v", s)
+	}
+	s := parseStatus(t, child.expect("orphaned"))
+	if cause := s["cause"].(string); s["state"] != "child" || !strings.Contains(cause, "has ended") || !strings.Contains(cause, "nothing ships") {
+		t.Errorf("status of the orphan: %v", s)
+	}
+	if got := child.expect("wait"); got != "0" {
+		t.Errorf("walferry_wait is %s", got)
+	}
+	if got := child.expect("sync"); !strings.Contains(got, "no process ships this database") {
+		t.Errorf("walferry_sync: %s", got)
+	}
+	other := p.client()
+	other.get("SELECT count(*) FROM t")
+	other.shipNow()
+	if got := p.query(p.restored(), "SELECT count(*) FROM t"); got != "2" {
+		t.Errorf("%s rows of the orphan were shipped by the next open", got)
+	}
+	child.send("")
+	if s := parseStatus(t, child.expect("shipped")); !strings.Contains(s["cause"].(string), "ships") {
+		t.Errorf("status while another process ships: %v", s)
+	}
+	other.end()
+	p.comesBack()
+}
+
+// TestFork_AConnectionOfTheParentsIsNoWorseThanWithSQLite is used by children, which SQLite
+// forbids: what it answers is what it answers without walferry.
+func TestFork_AConnectionOfTheParentsIsNoWorseThanWithSQLite(t *testing.T) {
+	t.Parallel()
+	answers := map[string]string{}
+	for _, how := range []string{"plain", "walferry"} {
+		p := newPlace(t)
+		s := p.start("orphan.py", "inherited", how)
+		answers[how] = s.expect("answers")
+		s.expect("done")
+		s.finish()
+		if how == "walferry" {
+			p.comesBack()
+		}
+	}
+	if answers["plain"] != answers["walferry"] {
+		t.Errorf("plain SQLite: %s\nwalferry:     %s", answers["plain"], answers["walferry"])
+	}
 }

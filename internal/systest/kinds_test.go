@@ -84,3 +84,59 @@ assert one(c, "PRAGMA integrity_check") == "ok"
 assert status(c)["state"] == "shipping", status(c)
 c.close()
 `
+
+// TestKinds_APageSizeThatChanges needs another prefix. The status says so, nothing is put,
+// and the database goes on.
+func TestKinds_APageSizeThatChanges(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.python(`
+c = connect()
+c.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+c.execute("INSERT INTO t(v) VALUES(randomblob(20000))")
+sync(c)
+before = one(c, "SELECT walferry_txid()")
+
+def resize(size):
+    assert one(c, "PRAGMA journal_mode=DELETE") == "delete"
+    c.execute(f"PRAGMA page_size={size}")
+    c.execute("VACUUM")
+    assert one(c, "PRAGMA page_size") == size
+    assert one(c, "PRAGMA journal_mode=WAL") == "wal"
+
+resize(8192)
+c.execute("INSERT INTO t(v) VALUES('of another size')")
+for ask in ("PRAGMA walferry_sync", "SELECT walferry_wait(walferry_token(), 30000)"):
+    try:
+        raise SystemExit(f"{ask}: {one(c, ask)}")
+    except sqlite3.OperationalError as e:
+        assert "page size changed from 4096 to 8192" in str(e) and "another prefix" in str(e), e
+s = status(c)
+assert s["state"] == "page_size_changed" and "another prefix" in s["cause"], s
+assert one(c, "SELECT walferry_txid()") == before
+c.execute("INSERT INTO t(v) VALUES('and goes on')")
+c.close()
+
+c = connect()
+c.execute("INSERT INTO t(v) VALUES('in the next process')")
+try:
+    raise SystemExit(sync(c))
+except sqlite3.OperationalError as e:
+    assert "page size changed" in str(e), e
+c.close()
+
+second = REPLICA + "-8192"
+c = connect(replica=second)
+c.execute("INSERT INTO t(v) VALUES('at another prefix')")
+sync(c)
+assert status(c)["state"] == "shipping", status(c)
+c.close()
+say("second", second)
+`)
+	q := *p
+	q.replica, q.objects = p.replica+"-8192", p.objects+"-8192"
+	q.comesBack()
+	if got := p.query(p.restored(), "PRAGMA page_size; SELECT count(*) FROM t"); got != "4096\n1" {
+		t.Errorf("the first prefix has %q", got)
+	}
+}

@@ -181,16 +181,23 @@ int wf_shipper_lives(struct wf_db *db) {
   return fcntl(db->fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
 }
 
+/* Makes room for one more. */
+static int room_for_lock_fd(void) {
+  if (wf.lock_fd_n < wf.lock_fd_room) return 1;
+  int room = wf.lock_fd_room ? 2 * wf.lock_fd_room : 64;
+  int *grown = realloc(wf.lock_fds, (size_t)room * sizeof *grown);
+  if (!grown) return 0;
+  wf.lock_fds = grown;
+  wf.lock_fd_room = room;
+  return 1;
+}
+
 /* Opens a descriptor for the shipper's lock, to be closed in every child. */
 int wf_open_lock_fd(const char *path) {
   int fd = -1;
   pthread_mutex_lock(&wf.mu);
-  if (wf.lock_fd_n < (int)(sizeof wf.lock_fds / sizeof *wf.lock_fds)) {
-    fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (fd >= 0) wf.lock_fds[wf.lock_fd_n++] = fd;
-  } else {
-    errno = EMFILE;
-  }
+  if (room_for_lock_fd()) fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  if (fd >= 0) wf.lock_fds[wf.lock_fd_n++] = fd;
   pthread_mutex_unlock(&wf.mu);
   return fd;
 }

@@ -111,8 +111,8 @@ struct wf_globals {
   atomic_int fork_pending; /* a fork waits for them */
   atomic_int forked;       /* the child of a process with Go, which does not run here */
   atomic_int go;           /* WF_GO_... */
-  int lock_fds[1024];
-  int lock_fd_n;
+  int *lock_fds; /* of as many databases as this process ships; room for lock_fd_room */
+  int lock_fd_n, lock_fd_room;
   atomic_int log_level;
   _Atomic(const char *) broken; /* why this process ships nothing any more; NULL */
   uint8_t boot[16]; /* this run of the kernel, as in the ledger */

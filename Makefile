@@ -16,7 +16,9 @@ VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 LITESTREAM_ := github.com/benbjohnson/litestream/cmd/litestream@v0.5.18
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all help build loadable static install demo test test-nocgo test-race test-system test-sqlite crash faults fuzz check model sanitize sanitize-source sanitize-asan sanitize-ubsan sanitize-valgrind test-large bench tools clean
+.PHONY: all help build loadable static install demo test test-nocgo test-race test-system test-sqlite test-large \
+	crash faults fuzz soak model sanitize sanitize-source sanitize-asan sanitize-ubsan sanitize-valgrind \
+	check bench tools clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -36,6 +38,7 @@ help:
 	@echo 'make check      formatting, vet, staticcheck, warnings of the C compiler'
 	@echo 'make model      every interleaving of the protocol, to a bound; MODEL_FLAGS=-rules shows what rules are for'
 	@echo 'make sanitize   the C under ASan, UBSan, valgrind, and what reads its source'
+	@echo 'make soak       a mixed load with faults for DURATION, and whether anything grows'
 	@echo 'make bench      a table of costs; LITESTREAM=path adds litestream to it'
 
 build: loadable static $(DIST)/walferry
@@ -108,7 +111,7 @@ demo: $(DIST)/walferry.so $(DIST)/walferry
 # Packages that a C-less build must pass too, and those of them for the race detector:
 # what brings SQLite in Go is left out, since to compile that for it takes minutes.
 PURE := ./shipper/... ./cmd/walferry/... \
-	$(patsubst %,./%/...,$(filter-out internal/systest internal/bench internal/crash internal/demo,$(wildcard internal/*)))
+	$(patsubst %,./%/...,$(filter-out internal/systest internal/bench internal/crash internal/demo internal/soak,$(wildcard internal/*)))
 RACE := $(filter-out ./internal/model/... ./cmd/walferry/... ./internal/histtest/... ./internal/sqlcheck/... ./internal/standby/... ./internal/verify/...,$(PURE))
 
 test: test-nocgo test-race test-system
@@ -125,7 +128,7 @@ test-race: $(TOOLS)/versitygw $(TOOLS)/litestream
 test-system: build tools
 	@.ci/need sqlite3:sqlite3 python3:python3 file=/usr/include/sqlite3.h:libsqlite3-dev pkg-config:pkg-config \
 		strace:strace perl=DBD::SQLite:libdbd-sqlite3-perl ruby:ruby-sqlite3 lsof:lsof tclsh:tcl file=/usr/lib/tcltk/$(shell $(CC) -dumpmachine)/sqlite3:libsqlite3-tcl
-	$(GO) test -timeout 20m ./internal/systest/... ./internal/bench/... ./internal/crash/...
+	$(GO) test -timeout 20m ./internal/systest/... ./internal/bench/... ./internal/crash/... ./internal/soak/...
 
 # The campaign of kills and power cuts, some hundred rounds of which are in `make test`.
 # CRASH is a pattern of the tests' names: Killed, PowerCut.
@@ -176,7 +179,7 @@ check: $(TOOLS)/staticcheck
 	done
 	@echo 'our C compiles without a warning'
 
-# Each search visits the nearest 4 million states: some minutes in all. MODEL_FLAGS='-most 20000000' is more, and takes 10 GB.
+# Each search visits the nearest 8 million states: some minutes in all, and 5 GB. MODEL_FLAGS='-most 1000000' is less.
 model:
 	CGO_ENABLED=0 $(GO) run ./internal/model $(MODEL_FLAGS)
 
@@ -206,6 +209,11 @@ sanitize-valgrind:
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cd "$$dir" && WALFERRY_REPLICA="file://$$dir/replica/{name}" \
 		$(CURDIR)/.ci/memcheck $(CURDIR)/$(DIST)/sanitize/valgrind.log sqlite3 -bail -batch \
 		-cmd '.load $(CURDIR)/$(DIST)/sanitize/walferry' <$(CURDIR)/.ci/memcheck.sql
+
+# For as long as is wanted: make soak DURATION=8h
+DURATION ?= 3m
+soak: $(TOOLS)/versitygw
+	CGO_ENABLED=1 $(GO) run ./internal/soak -duration $(DURATION) -server $(TOOLS)/versitygw $(SOAK_FLAGS)
 
 bench: build $(TOOLS)/versitygw
 	@.ci/need lz4:lz4 python3:python3

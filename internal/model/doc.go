@@ -1,7 +1,7 @@
 // Command model checks the protocol of the ledger: every interleaving, up to a bound
 // that it prints, of who marks, who ships, who writes without walferry, and what fails.
 //
-//	go run ./internal/model [-only REGEX] [-most N] [-small] [-rules]
+//	go run ./internal/model [-only REGEX] [-most N] [-rules]
 //
 // # What is modelled
 //

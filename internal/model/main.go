@@ -6,30 +6,26 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"time"
 )
 
 func main() {
 	only := flag.String("only", "", "search configurations whose name matches this `regex`")
-	most := flag.Int("most", 4_000_000, "visit so many `states` of each at most, the nearest first")
-	quick := flag.Bool("small", false, "search the small configurations, those of make test")
+	most := flag.Int("most", 8_000_000, "visit so many `states` of each at most, the nearest first")
 	without := flag.Bool("rules", false, "show what each rule is for: leave it out")
 	flag.Parse()
 	match, err := regexp.Compile(*only)
 	if err != nil || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "usage: model [-only REGEX] [-most N] [-small] [-rules]", err)
+		fmt.Fprintln(os.Stderr, "usage: model [-only REGEX] [-most N] [-rules]", err)
 		os.Exit(2)
 	}
 	if *without {
 		showRules(os.Stdout, *most)
 		return
 	}
-	configs := big
-	if *quick {
-		configs = small
-	}
 	sound := true
-	for _, c := range configs {
+	for _, c := range slices.Concat(small, big) {
 		if match.MatchString(c.name) {
 			sound = show(os.Stdout, c, *most) && sound
 		}
@@ -47,7 +43,7 @@ func show(w io.Writer, c config, most int) bool {
 	if !r.whole {
 		how = fmt.Sprintf("the nearest %d states", most)
 	}
-	fmt.Fprintf(w, "%-9s %9d states, depth %3d, %6.1fs, %s; %s\n", c.name, r.states, r.depth, time.Since(began).Seconds(), how, c.bounds())
+	fmt.Fprintf(w, "%-10s %9d states, depth %3d, %6.1fs, %s; %s\n", c.name, r.states, r.depth, time.Since(began).Seconds(), how, c.bounds())
 	if r.wrong != "" {
 		printTrace(w, r)
 	}

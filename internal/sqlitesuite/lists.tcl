@@ -6,5 +6,5 @@ set testdir [file dirname $argv0]
 source $testdir/permutations.test
 array set spec $::testspec($suite)
 foreach name [lsort $spec(-files)] { puts_original "FILE $name" }
-db close
-exit
+catch {db close}
+exit 0

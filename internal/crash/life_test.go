@@ -132,7 +132,7 @@ func (p *process) follow(out *bufio.Scanner) {
 		line := out.Text()
 		p.lines = append(p.lines, line)
 		if line == "stopped" {
-			time.AfterFunc(p.still, func() { _ = p.cmd.Process.Signal(syscall.SIGCONT) })
+			go p.goOn()
 		}
 		if p.killed > 0 && timer == nil {
 			timer = time.AfterFunc(p.killed, func() { _ = p.cmd.Process.Kill() })
@@ -141,6 +141,19 @@ func (p *process) follow(out *bufio.Scanner) {
 	}
 	_ = p.cmd.Wait()
 	p.took = time.Since(p.began)
+}
+
+// goOn lets a process that stands still go on, more than once since it has said so
+// before it stood still.
+func (p *process) goOn() {
+	for wait := p.still; ; wait = 100 * time.Millisecond {
+		select {
+		case <-p.done:
+			return
+		case <-time.After(wait):
+			_ = p.cmd.Process.Signal(syscall.SIGCONT)
+		}
+	}
 }
 
 // standStill is for how long a process stands still: shorter and longer than
@@ -154,7 +167,7 @@ func (p *process) status() syscall.WaitStatus {
 
 // longest is for how long a process may take that should end: the machine may be
 // busy, but not that busy.
-const longest = 60 * time.Second
+const longest = 2 * time.Minute
 
 // end waits for a process and takes down what it said.
 func (l *life) end(p *process, name string) error {
@@ -165,7 +178,7 @@ func (l *life) end(p *process, name string) error {
 		time.Sleep(time.Second) // its stacks are evidence
 		_ = p.cmd.Process.Kill()
 		<-p.done
-		return fmt.Errorf("process %s did not end within %v", name, longest)
+		return fmt.Errorf("process %s did not end within %v: %s", name, longest, strings.Join(p.lines, "; "))
 	}
 	status := p.status()
 	l.tell("%s: %s after %v: %s", name, status2text(status), p.took.Round(time.Millisecond), strings.Join(p.lines, "; "))

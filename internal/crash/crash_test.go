@@ -65,7 +65,7 @@ func TestInvariant7_APowerCutAtAnyStepLosesNothingThatWasPromised(t *testing.T) 
 // seed is the campaign's and the number of the life, so one that fails is repeated
 // by its seed alone.
 func campaign(t *testing.T, power bool) {
-	rounds := int64(setting(t, "WALFERRY_TEST_ROUNDS", 120))
+	rounds := int64(setting(t, "WALFERRY_TEST_ROUNDS", 250))
 	seed := setting(t, "WALFERRY_TEST_SEED", rand.Uint64N(1<<40))
 	tried := &counters{n: map[string]int{}}
 	began := time.Now()

@@ -174,9 +174,12 @@ func (l *life) end(p *process, name string) error {
 	select {
 	case <-p.done:
 	case <-time.After(longest):
-		_ = p.cmd.Process.Signal(syscall.SIGQUIT)
-		time.Sleep(time.Second) // its stacks are evidence
-		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // its stacks are evidence
+		select {
+		case <-p.done:
+		case <-time.After(10 * time.Second):
+			_ = p.cmd.Process.Kill()
+		}
 		<-p.done
 		return fmt.Errorf("process %s did not end within %v: %s", name, longest, strings.Join(p.lines, "; "))
 	}

@@ -184,6 +184,17 @@ func TestStoreWithoutConditions(t *testing.T) {
 	}
 }
 
+// TestAnswerThatIsNoList is what a network sends that wants somebody to log in.
+func TestAnswerThatIsNoList(t *testing.T) {
+	s, _ := script(t, answers{"GET list-type": "200 html"})
+	if objs, err := s.List(t.Context(), 0, 1); err == nil {
+		t.Errorf("it was taken for a list of %d", len(objs))
+	}
+	if marks, err := s.Marks(t.Context()); err == nil {
+		t.Errorf("it was taken for a list of %d marks", len(marks))
+	}
+}
+
 func TestRangeThatIsIgnored(t *testing.T) {
 	s, _ := script(t, nil)
 	if _, err := s.Open(t.Context(), object(0, 1, 1), 5, 5); err == nil {

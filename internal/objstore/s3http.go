@@ -1,6 +1,8 @@
 package objstore
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -48,9 +50,31 @@ func newTransport(onRequest func(int64)) http.RoundTripper {
 		DisableCompression:    true, // an object must arrive as it was stored
 	}
 	if onRequest == nil {
-		return t
+		return lists{t}
 	}
-	return counter{t, onRequest}
+	return counter{lists{t}, onRequest}
+}
+
+// lists sees to it that an answer to a list is one. The library takes any XML, so that a page
+// which asks somebody to log in to a network would be a replica that holds nothing.
+type lists struct{ next http.RoundTripper }
+
+// RoundTrip is part of http.RoundTripper.
+func (l lists) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := l.next.RoundTrip(r)
+	if err != nil || resp.StatusCode != http.StatusOK || !r.URL.Query().Has("list-type") {
+		return resp, err
+	}
+	body := bufio.NewReader(resp.Body)
+	if head, _ := body.Peek(1 << 10); !bytes.Contains(head, []byte("ListBucketResult")) {
+		resp.Body.Close()
+		return nil, errors.New("what answers is no store: it sent no list; check the network and endpoint=")
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{body, resp.Body}
+	return resp, nil
 }
 
 // counter tells of every request before it goes out.

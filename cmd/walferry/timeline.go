@@ -85,8 +85,8 @@ var steps = []time.Duration{
 
 // axis adds a row with round times, in the zone of from.
 func (t *timeline) axis() {
-	const room = 11 // columns for a tick and its label
-	least := t.to.Sub(t.from) * room / timelineWidth
+	const room = 11                                  // columns for a tick and its label
+	least := t.to.Sub(t.from) / timelineWidth * room // in this order, for a span of centuries
 	cells := blank()
 	put := func(at time.Time, layout string) {
 		c := t.column(at)

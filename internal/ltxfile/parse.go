@@ -38,9 +38,19 @@ func (f *file) readHeader() ([]byte, error) {
 	if err := f.header.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
+	if !ValidTime(f.header.Timestamp) {
+		return nil, fmt.Errorf("%w: its time is %d", ErrCorrupt, f.header.Timestamp)
+	}
 	f.size = int(f.header.PageSize)
 	f.hash.write(raw)
 	return raw, nil
+}
+
+// ValidTime reports whether a header's timestamp, in milliseconds since 1970, is of a year
+// that can be written in four digits; later ones have no place in JSON or in a time axis.
+func ValidTime(ms int64) bool {
+	const end = 253402300800000 // of the year 9999
+	return ms >= 0 && ms < end
 }
 
 // short makes the end of a file where there should be more an ErrCorrupt, and

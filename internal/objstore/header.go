@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/superfly/ltx"
+	"github.com/walferry/walferry/internal/ltxfile"
 )
 
 // ReadHeader reads an object's LTX header, decoded and as the bytes it came
@@ -35,6 +36,9 @@ func ReadHeader(ctx context.Context, s Store, o Object) (ltx.Header, [ltx.Header
 	}
 	if err := h.Validate(); err != nil {
 		return ltx.Header{}, raw, fmt.Errorf("decode header of %v: %w: %w", o, ltx.ErrInvalidFile, err)
+	}
+	if !ltxfile.ValidTime(h.Timestamp) {
+		return ltx.Header{}, raw, fmt.Errorf("decode header of %v: %w: its time is %d", o, ltx.ErrInvalidFile, h.Timestamp)
 	}
 	if h.MinTXID != o.Min || h.MaxTXID != o.Max {
 		return ltx.Header{}, raw, fmt.Errorf("decode header of %v: %w: it holds %s to %s", o, ltx.ErrInvalidFile, h.MinTXID, h.MaxTXID)

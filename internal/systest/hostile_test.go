@@ -162,8 +162,8 @@ func spoils() []spoil {
 				h.t.Fatal(err)
 			}
 		}},
-		{"20000 names", func(h *hostile) {
-			for i := range ltx.TXID(20000) {
+		{"2000 names", func(h *hostile) {
+			for i := range ltx.TXID(2000) {
 				h.write(h.name(0, 100+2*i, 100+2*i), nil)
 			}
 		}},
@@ -232,7 +232,7 @@ func TestHostile_ABucketOfAnEnemy(t *testing.T) {
 	tab := new(table)
 	t.Cleanup(func() { tab.log(t) })
 	for i, c := range spoils() {
-		if !full() && i%9 != 0 && !strings.Contains(c.name, "FIFO") && !strings.Contains(c.name, "commit of") {
+		if !full() && i%9 != 0 && !strings.Contains(c.name, "FIFO") && !strings.Contains(c.name, "commit of") && c.name != "timestamp=0x7fffffffffffffff" {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -275,7 +275,7 @@ func (h *hostile) isRead(tab *table, name string) {
 		if code != 0 && strings.TrimSpace(said) == "" {
 			h.t.Errorf("%v ended with %d and says nothing", args, code)
 		}
-		if left, _ := os.ReadDir(out); args[0] == "restore" && code != 0 && len(left) != 0 {
+		if left, _ := os.ReadDir(out); args[1] == "-o" && code != 0 && len(left) != 0 {
 			h.t.Errorf("%v failed and left %v", args, left)
 		}
 	}

@@ -156,7 +156,7 @@ faults: build tools
 
 FUZZTIME ?= 30s
 fuzz:
-	@for f in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
+	@for f in $$(grep -rl --include='*_test.go' --exclude-dir=dist '^func Fuzz' . | sort); do \
 		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$f); do \
 			echo "== $$(dirname $$f) $$name, $(FUZZTIME)"; \
 			$(GO) test ./$$(dirname $$f) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \

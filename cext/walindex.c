@@ -51,7 +51,7 @@ static volatile uint32_t *region(struct wf_file *f, uint32_t i) {
 }
 
 static uint32_t region_of(uint32_t frame) {
-  return (frame + REGION_FRAMES - FIRST_FRAMES - 1) / REGION_FRAMES;
+  return (uint32_t)(((uint64_t)frame + REGION_FRAMES - FIRST_FRAMES - 1) / REGION_FRAMES);
 }
 
 /* Frames before a region's first, and where its page numbers begin. */

@@ -24,7 +24,7 @@ func TestLarge_OneTransactionIsOneObjectInBoundedMemory(t *testing.T) {
 			s.patience = patience * max(1, time.Duration(megabytes/100))
 			resident, _ := strconv.Atoi(s.expect("resident"))
 			t.Logf("%d MB in a transaction: %d KiB more resident", megabytes, resident)
-			if resident > 48<<10 {
+			if most := 48<<10 + size; resident > most { // some hundred pages are under way at a time
 				t.Errorf("%d KiB more resident after %d MB", resident, megabytes)
 			}
 			s.expect("done")

@@ -11,13 +11,14 @@ def orphan():
     c.execute("CREATE TABLE t(v)")
     sync(c)
     ours, theirs = os.pipe()
+    told, tell = os.pipe()
     if os.fork() == 0:
-        signal.alarm(60)
+        signal.alarm(120)
         os.close(theirs)
         d = connect()
         d.execute("INSERT INTO t VALUES('the parent lives')")
         say("living", json.dumps(status(d)))
-        say("child", os.getpid())
+        os.write(tell, b"x")
         os.read(ours, 1)  # until the parent has ended
         d.execute("INSERT INTO t VALUES('the parent has ended')")
         say("orphaned", json.dumps(status(d)))
@@ -32,7 +33,7 @@ def orphan():
         say("shipped", json.dumps(status(d)))
         d.close()
         os._exit(0)
-    sys.stdin.close()
+    os.read(told, 1)
     os._exit(0)
 
 

@@ -149,12 +149,20 @@ static int open_reader(const char *path, int scan, struct wf_reader **out, char 
   if (rc == SQLITE_OK) rc = sqlite3_file_control(r->conn, "main", WF_FCNTL_FILE, &r->f);
   /* It reads page 1 and no schema, so a schema that SQLite cannot parse is no
   ** reason not to ship. */
-  if (rc == SQLITE_OK) rc = sqlite3_exec(r->conn, "PRAGMA user_version", 0, 0, 0);
+  if (rc == SQLITE_OK) {
+    r->f->pinning = 1;
+    rc = sqlite3_exec(r->conn, "PRAGMA user_version", 0, 0, 0);
+    r->f->pinning = 0;
+  }
   if (rc == SQLITE_BUSY || rc == SQLITE_LOCKED || rc == SQLITE_PROTOCOL) {
     result = WF_BUSY;
   } else if (rc == SQLITE_CANTOPEN && access(path, F_OK) != 0) {
     result = WF_NOTWAL;
     if (err) *err = sqlite3_mprintf("%s", not_wal(r->db, path));
+  } else if (rc == SQLITE_NOTADB && (!r->f->index || !wf_page_size(r->f->snap))) {
+    result = WF_NOTWAL;
+    if (err) *err = sqlite3_mprintf("it is encrypted, or none of SQLite's, and nothing is known of it before its first commit in WAL mode; "
+                                    "PRAGMA journal_mode=WAL lets it ship");
   } else if (rc != SQLITE_OK) {
     say(err, "cannot read the database", r->conn);
   } else if (!r->f->index) {

@@ -64,6 +64,7 @@ struct wf_file {
   volatile uint32_t *index;   /* region 0 of the wal-index, NULL outside WAL mode */
   int lock;           /* SQLITE_LOCK_ level of a database file */
   int reader;         /* a connection of ours */
+  int pinning;        /* ... that reads page 1 to pin a snapshot, and nothing else */
   int writing;        /* holds WAL_WRITE_LOCK */
   int own_hold;       /* ... and the header was `seen` when that was got */
   int holds_ckpt;     /* holds WAL_CKPT_LOCK */

@@ -1,6 +1,7 @@
 package systest
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -41,6 +42,34 @@ func TestShims_OtherVFSsUnderAndOver(t *testing.T) {
 					t.Error("something of the replication was made")
 				}
 			})
+		}
+	}
+}
+
+// TestShims_AnEncryptedDatabaseShips has its pages encrypted above walferry, as SQLCipher and
+// others do. Nothing of it is readable without the key, and nothing has to be: what is
+// restored opens with it.
+func TestShims_AnEncryptedDatabaseShips(t *testing.T) {
+	t.Parallel()
+	program := compile(t, "shims.c", "-lsqlite3")
+	p := newPlace(t)
+	for round, rows := range []string{"51", "102"} {
+		r := run(t, p.dir, p.env, "", program, extension(t), "unix", "secret", strings.Replace(p.uri(""), "vfs=walferry&", "", 1)).ok(t)
+		lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
+		if s := parseStatus(t, lines[len(lines)-1]); s["state"] != "shipping" {
+			t.Fatalf("status %v", s)
+		}
+		if len(r.errors()) != 0 {
+			t.Errorf("the log says %q", r.errors())
+		}
+		out := p.restored()
+		mustEqual(t, "restore", out, p.db)
+		mustEqual(t, "litestream's restore", p.byLitestream(), p.db)
+		if b, _ := os.ReadFile(out); strings.Contains(string(b), "SQLite format 3") || strings.Contains(string(b), "CREATE TABLE") {
+			t.Error("it is readable without the key")
+		}
+		if got := run(t, p.dir, p.env, "", program, "read", out).ok(t).stdout; got != rows+"\nok\n" {
+			t.Errorf("round %d: with the key it reads %q", round, got)
 		}
 	}
 }

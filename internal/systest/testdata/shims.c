@@ -5,7 +5,9 @@
 **
 ** BELOW becomes the default VFS before walferry is loaded: "through", which passes
 ** every call on and counts them, or one of SQLite's own. With OVER "over" the database
-** is opened through such a shim above walferry. Then it writes, and prints the status.
+** is opened through such a shim above walferry, with "secret" through one that encrypts
+** the pages. Then it writes, and prints the status. "shims read FILE" reads what that
+** has encrypted.
 */
 #include <sqlite3.h>
 #include <stdio.h>
@@ -16,12 +18,17 @@ struct file {
   sqlite3_file base;
   sqlite3_io_methods methods;
   sqlite3_file *real;
+  struct through *vfs;
+  int is_wal;
 };
 
 struct through {
   sqlite3_vfs vfs;
   sqlite3_vfs *root;
+  int secret;
 };
+
+enum { PAGE = 1024, WAL_HEADER = 32, FRAME_HEADER = 24 };
 
 static int calls;
 
@@ -29,8 +36,34 @@ static int calls;
 #define CALL(p) (((struct file *)(p))->real->pMethods)
 
 static int t_close(sqlite3_file *p) { return CALL(p)->xClose(REAL(p)); }
-static int t_read(sqlite3_file *p, void *b, int n, sqlite3_int64 at) { return CALL(p)->xRead(REAL(p), b, n, at); }
-static int t_write(sqlite3_file *p, const void *b, int n, sqlite3_int64 at) { return CALL(p)->xWrite(REAL(p), b, n, at); }
+
+/* Encrypts, or decrypts, what of a write or read is of a page; a page looks the same in
+** the WAL as in the database. */
+static void turn(struct file *f, unsigned char *b, int n, sqlite3_int64 at) {
+  for (int i = 0; f->vfs->secret && i < n; i++) {
+    sqlite3_int64 in = (at + i) % PAGE;
+    if (f->is_wal) {
+      if (at + i < WAL_HEADER) continue;
+      in = (at + i - WAL_HEADER) % (PAGE + FRAME_HEADER) - FRAME_HEADER;
+    }
+    if (in >= 0) b[i] ^= (unsigned char)(in * 7 + 0x5a);
+  }
+}
+
+static int t_read(sqlite3_file *p, void *b, int n, sqlite3_int64 at) {
+  int rc = CALL(p)->xRead(REAL(p), b, n, at);
+  if (rc == SQLITE_OK) turn((struct file *)p, b, n, at);
+  return rc;
+}
+static int t_write(sqlite3_file *p, const void *b, int n, sqlite3_int64 at) {
+  unsigned char *copy = sqlite3_malloc(n);
+  if (!copy) return SQLITE_NOMEM;
+  memcpy(copy, b, (size_t)n);
+  turn((struct file *)p, copy, n, at);
+  int rc = CALL(p)->xWrite(REAL(p), copy, n, at);
+  sqlite3_free(copy);
+  return rc;
+}
 static int t_truncate(sqlite3_file *p, sqlite3_int64 n) { return CALL(p)->xTruncate(REAL(p), n); }
 static int t_sync(sqlite3_file *p, int flags) { return CALL(p)->xSync(REAL(p), flags); }
 static int t_size(sqlite3_file *p, sqlite3_int64 *n) { return CALL(p)->xFileSize(REAL(p), n); }
@@ -52,10 +85,13 @@ static int t_open(sqlite3_vfs *v, const char *name, sqlite3_file *p, int flags, 
   struct file *f = (struct file *)p;
   memset(f, 0, sizeof *f);
   f->real = (sqlite3_file *)(f + 1);
+  f->vfs = (struct through *)v;
+  f->is_wal = (flags & SQLITE_OPEN_WAL) != 0;
+  if (!(flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_DB))) return root->xOpen(root, name, p, flags, out);
   int rc = root->xOpen(root, name, f->real, flags, out);
   if (f->real->pMethods) {
     const sqlite3_io_methods *m = f->real->pMethods;
-    f->methods = (sqlite3_io_methods){m->iVersion, t_close, t_read, t_write, t_truncate, t_sync, t_size, t_lock, t_unlock,
+    f->methods = (sqlite3_io_methods){m->iVersion > 2 && f->vfs->secret ? 2 : m->iVersion, t_close, t_read, t_write, t_truncate, t_sync, t_size, t_lock, t_unlock,
                                       t_reserved, t_control, t_sector, t_characteristics, 0, 0, 0, 0, 0, 0};
     if (m->iVersion > 1 && m->xShmMap) {
       f->methods.xShmMap = t_map;
@@ -63,7 +99,7 @@ static int t_open(sqlite3_vfs *v, const char *name, sqlite3_file *p, int flags, 
       f->methods.xShmBarrier = t_barrier;
       f->methods.xShmUnmap = t_unmap;
     }
-    if (m->iVersion > 2 && m->xFetch) {
+    if (m->iVersion > 2 && m->xFetch && !f->vfs->secret) {
       f->methods.xFetch = t_fetch;
       f->methods.xUnfetch = t_unfetch;
     }
@@ -113,6 +149,12 @@ int main(int argc, char **argv) {
   static struct through below, over;
   sqlite3 *db, *other;
   char *err = 0;
+  if (argc == 3) {
+    over.secret = 1;
+    put(&over, "secret", "unix", 0);
+    if (sqlite3_open_v2(argv[2], &db, SQLITE_OPEN_READWRITE, "secret") != SQLITE_OK) return 1;
+    return run(db, "SELECT count(*) FROM t; PRAGMA integrity_check") != SQLITE_OK;
+  }
   if (argc != 5) return 2;
   if (strcmp(argv[2], "through") == 0) put(&below, "through", "unix", 1);
   else sqlite3_vfs_register(sqlite3_vfs_find(argv[2]), 1);
@@ -124,14 +166,16 @@ int main(int argc, char **argv) {
   }
   sqlite3_close(db);
   const char *vfs = "walferry";
-  if (strcmp(argv[3], "over") == 0) put(&over, vfs = "over", "walferry", 0);
+  over.secret = strcmp(argv[3], "secret") == 0;
+  if (over.secret || strcmp(argv[3], "over") == 0) put(&over, vfs = "over", "walferry", 0);
   calls = 0;
   if (sqlite3_open_v2(argv[4], &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, vfs) != SQLITE_OK) {
     fprintf(stderr, "open: %s\n", sqlite3_errmsg(db));
     return 1;
   }
   sqlite3_busy_timeout(db, 5000);
-  if (run(db, "CREATE TABLE t(v)")) return 1;
+  if (over.secret && run(db, "PRAGMA page_size=1024; PRAGMA user_version=1; PRAGMA journal_mode=WAL")) return 1;
+  if (run(db, "CREATE TABLE IF NOT EXISTS t(v)")) return 1;
   for (int i = 0; i < 50; i++) {
     if (run(db, "INSERT INTO t VALUES(randomblob(2000))")) return 1;
   }

@@ -3,6 +3,7 @@ package shipper
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,9 +26,9 @@ func TestAPanicGivesTheRoleUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(g *rig) {
-				panicked := 0
+				var panicked atomic.Int32
 				g.store.setFault(func(op string, o objstore.Object, _ int) fault {
-					if panicked == 0 && at(op, o) {
+					if panicked.Load() == 0 && at(op, o) {
 						return kills
 					}
 					return works
@@ -37,17 +38,17 @@ func TestAPanicGivesTheRoleUp(t *testing.T) {
 						if _, ok := p.Value.(killed); !ok || !strings.Contains(string(p.Stack), "memStore") {
 							t.Errorf("panicked with %v", p)
 						}
-						panicked++
+						panicked.Add(1)
 					}
 				})
 				d := s.Drain(time.Now().Add(time.Hour))
-				for i := 0; i < 3600 && panicked == 0; i++ {
+				for i := 0; i < 3600 && panicked.Load() == 0; i++ {
 					g.write(byte(i), 2)
 					pass(time.Second)
 				}
 				synctest.Wait()
-				if panicked != 1 {
-					t.Fatalf("panicked %d times", panicked)
+				if n := panicked.Load(); n != 1 {
+					t.Fatalf("panicked %d times", n)
 				}
 				if !closed(d.Read()) || !closed(d.Done()) || !closed(s.Ready()) {
 					t.Error("somebody still waits for what will not come")

@@ -154,6 +154,7 @@ func (p *process) leave(db *database) {
 	p.mu.Unlock()
 	if end {
 		db.ship.Close(deadline)
+		objstore.CloseIdle(db.store)
 	}
 }
 

@@ -126,3 +126,11 @@ type Options struct {
 	// bytes that its body carries. May be nil; called from any goroutine.
 	OnRequest func(sent int64)
 }
+
+// CloseIdle closes the connections that a store keeps for its next request, of which each
+// takes a descriptor. It is for who has no more requests for now; the store stays usable.
+func CloseIdle(s Store) {
+	if c, ok := s.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}

@@ -31,10 +31,12 @@ type s3Store struct {
 	creds *credentials.Credentials
 	chain *chain
 	host  string // the endpoint as errors show it
+
+	transport *transport
 }
 
 func newS3Store(c s3Config) (*s3Store, error) {
-	s := &s3Store{s3Config: c, chain: newChain(), host: c.endpoint}
+	s := &s3Store{s3Config: c, chain: newChain(), host: c.endpoint, transport: newTransport(c.onRequest)}
 	s.creds = credentials.New(s.chain)
 	host, lookup := c.endpoint, minio.BucketLookupAuto
 	if host == "" {
@@ -53,7 +55,7 @@ func newS3Store(c s3Config) (*s3Store, error) {
 	s.core, err = minio.NewCore(host, &minio.Options{
 		Creds:        s.creds,
 		Secure:       c.secure,
-		Transport:    newTransport(c.onRequest),
+		Transport:    s.transport,
 		Region:       c.region, // given, so that no request looks it up
 		BucketLookup: lookup,
 		MaxRetries:   1, // trying again is the caller's, who knows what a lost reply means
@@ -63,6 +65,9 @@ func newS3Store(c s3Config) (*s3Store, error) {
 	}
 	return s, nil
 }
+
+// CloseIdleConnections is for CloseIdle.
+func (s *s3Store) CloseIdleConnections() { s.transport.CloseIdleConnections() }
 
 // String is part of Store.
 func (s *s3Store) String() string { return s.url() }

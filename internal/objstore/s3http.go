@@ -38,7 +38,7 @@ func deadline(ctx context.Context, d time.Duration, host string) (context.Contex
 }
 
 // newTransport makes connections that neither hang nor pile up.
-func newTransport(onRequest func(int64)) http.RoundTripper {
+func newTransport(onRequest func(int64)) *transport {
 	t := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
@@ -49,44 +49,44 @@ func newTransport(onRequest func(int64)) http.RoundTripper {
 		IdleConnTimeout:       90 * time.Second,
 		DisableCompression:    true, // an object must arrive as it was stored
 	}
-	if onRequest == nil {
-		return lists{t}
-	}
-	return counter{lists{t}, onRequest}
+	return &transport{t, onRequest}
 }
 
-// lists sees to it that an answer to a list is one. The library takes any XML, so that a page
-// which asks somebody to log in to a network would be a replica that holds nothing.
-type lists struct{ next http.RoundTripper }
+// transport tells of every request before it goes out, if somebody wants to know, and
+// sees to it that an answer to a list is one.
+type transport struct {
+	*http.Transport
+	tell func(int64)
+}
 
 // RoundTrip is part of http.RoundTripper.
-func (l lists) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := l.next.RoundTrip(r)
-	if err != nil || resp.StatusCode != http.StatusOK || !r.URL.Query().Has("list-type") {
-		return resp, err
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if t.tell != nil {
+		t.tell(max(r.ContentLength, 0))
 	}
+	resp, err := t.Transport.RoundTrip(r)
+	if err == nil && resp.StatusCode == http.StatusOK && r.URL.Query().Has("list-type") {
+		err = isList(resp)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// isList looks at the begin of an answer. The library takes any XML, so that a page which
+// asks somebody to log in to a network would be a replica that holds nothing.
+func isList(resp *http.Response) error {
 	body := bufio.NewReader(resp.Body)
 	if head, _ := body.Peek(1 << 10); !bytes.Contains(head, []byte("ListBucketResult")) {
 		resp.Body.Close()
-		return nil, errors.New("what answers is no store: it sent no list; check the network and endpoint=")
+		return errors.New("what answers is no store: it sent no list; check the network and endpoint=")
 	}
 	resp.Body = struct {
 		io.Reader
 		io.Closer
 	}{body, resp.Body}
-	return resp, nil
-}
-
-// counter tells of every request before it goes out.
-type counter struct {
-	next http.RoundTripper
-	tell func(int64)
-}
-
-// RoundTrip is part of http.RoundTripper.
-func (c counter) RoundTrip(r *http.Request) (*http.Response, error) {
-	c.tell(max(r.ContentLength, 0))
-	return c.next.RoundTrip(r)
+	return nil
 }
 
 // watchdog cancels a context when reset was not called for silentRequest. It

@@ -29,12 +29,43 @@
 #include <string.h>
 #include <sys/stat.h>
 
+/* ---- open files -------------------------------------------------------- */
+
+static void enlist(struct wf_file *f) {
+  pthread_mutex_lock(&wf.mu);
+  f->next = wf.files;
+  wf.files = f;
+  pthread_mutex_unlock(&wf.mu);
+}
+
+static void strike(struct wf_file *f) {
+  pthread_mutex_lock(&wf.mu);
+  for (struct wf_file **p = &wf.files; *p; p = &(*p)->next) {
+    if (*p != f) continue;
+    *p = f->next;
+    break;
+  }
+  pthread_mutex_unlock(&wf.mu);
+}
+
+/* The database of a WAL, NULL if it is not known. SQLite opens the WAL by the very
+** pointer that sqlite3_filename_wal gives. Another VFS above us may open it by a name
+** of its own, for which sqlite3_database_file_object would read foreign memory. */
+static struct wf_file *database_of(const char *wal_path) {
+  pthread_mutex_lock(&wf.mu);
+  struct wf_file *f = wf.files;
+  while (f && f->wal_path != wal_path) f = f->next;
+  pthread_mutex_unlock(&wf.mu);
+  return f;
+}
+
 /* ---- file methods ------------------------------------------------------ */
 
 static int wf_close(sqlite3_file *p) {
   struct wf_file *f = FILE_OF(p);
   if (f->main && f->main->wal == f) f->main->wal = 0;
   if (f->wal) f->wal->main = 0;
+  if (f->wal_path) strike(f);
   if (f->blind) wf_mark_all(f);
   int rc = CALL(p)->xClose(REAL(p));
   if (f->db && !f->reader) {
@@ -176,15 +207,6 @@ static const sqlite3_io_methods wal_methods[] = {METHODS(1, wf_read_wal, wf_writ
                                                  METHODS(2, wf_read_wal, wf_write_wal, wf_control_wal),
                                                  METHODS(3, wf_read_wal, wf_write_wal, wf_control_wal)};
 
-static int is_main(const sqlite3_io_methods *m) {
-  return m == &main_methods[0] || m == &main_methods[1] || m == &main_methods[2];
-}
-
-/* The file as ours, NULL if another VFS opened it. */
-struct wf_file *wf_file_of(sqlite3_file *file) {
-  return file && file->pMethods && is_main(file->pMethods) ? FILE_OF(file) : 0;
-}
-
 /* ---- open -------------------------------------------------------------- */
 
 /* The URI's parameters as key, value, key, value ... with a NUL behind each and
@@ -305,7 +327,7 @@ static int wf_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *p, int flag
   if (!path || !(flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL)) || (flags & SQLITE_OPEN_MEMORY)) {
     return wf.root->xOpen(wf.root, path, p, flags, out);
   }
-  struct wf_file *database = is_wal ? wf_file_of(sqlite3_database_file_object(path)) : 0;
+  struct wf_file *database = is_wal ? database_of(path) : 0;
   if (is_wal && (!database || !database->db)) return wf.root->xOpen(wf.root, path, p, flags, out);
 
   memset(f, 0, sizeof *f);
@@ -338,6 +360,7 @@ static int wf_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *p, int flag
   }
   int version = version_of(f->real->pMethods);
   f->base.pMethods = is_wal ? &wal_methods[version - 1] : &main_methods[version - 1];
+  if (!is_wal && (f->wal_path = sqlite3_filename_wal(path)) != 0) enlist(f);
   (void)vfs;
   return SQLITE_OK;
 }

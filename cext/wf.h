@@ -61,6 +61,8 @@ struct wf_file {
   char *why;          /* ... for this reason */
   uint64_t handle;    /* Go's name for this connection; 0: none */
   struct wf_file *main, *wal; /* of a WAL: its database; and back */
+  const char *wal_path;       /* of a database: the name its WAL is opened by */
+  struct wf_file *next;       /* open database file */
   volatile uint32_t *index;   /* region 0 of the wal-index, NULL outside WAL mode */
   int lock;           /* SQLITE_LOCK_ level of a database file */
   int reader;         /* a connection of ours */
@@ -105,9 +107,10 @@ struct wf_hooks {
 enum { WF_GO_NONE, WF_GO_BEGUN, WF_GO_RUNS };
 
 struct wf_globals {
-  pthread_mutex_t mu; /* guards the list of databases, readers, lock descriptors */
+  pthread_mutex_t mu; /* guards the lists of databases and files, readers, lock descriptors */
   pthread_cond_t idle;
   struct wf_db *dbs;
+  struct wf_file *files;   /* of databases, open here */
   int readers;             /* connections of ours that are open */
   atomic_int fork_pending; /* a fork waits for them */
   atomic_int forked;       /* the child of a process with Go, which does not run here */
@@ -123,7 +126,6 @@ struct wf_globals {
 extern struct wf_globals wf;
 
 /* shim.c */
-struct wf_file *wf_file_of(sqlite3_file *file);
 int wf_register(int make_default, char **err);
 int wf_is_rollback(struct wf_file *f);
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io/fs"
 	"os"
@@ -13,6 +14,9 @@ import (
 	"github.com/walferry/walferry/internal/objstore"
 	"github.com/walferry/walferry/internal/restore"
 )
+
+// mostCompared is the largest database that is read into memory: walbig.test has one of 5 GB.
+const mostCompared = 256 << 20
 
 // restored counts what became of the databases that a file left.
 type restored struct {
@@ -72,6 +76,10 @@ func isWAL(database string) bool {
 }
 
 func (c *config) check(ctx context.Context, r *restored, database, replica string) {
+	if fi, err := os.Stat(database); err == nil && fi.Size() > mostCompared {
+		r.excepted["too large to compare here"]++
+		return
+	}
 	equal, first := c.restore(ctx, database, replica)
 	if fi, err := os.Stat(database + "-wal"); equal && (err != nil || fi.Size() == 0) {
 		r.atClose++
@@ -107,6 +115,10 @@ func (c *config) restore(ctx context.Context, database, replica string) (bool, s
 		return false, err.Error()
 	}
 	b := restored.Bytes()
+	if pages := headerSize(a); pages > len(a) && pages == len(b) {
+		// A test has cut the file short. SQLite reads zeros beyond its end.
+		a = append(a, make([]byte, pages-len(a))...)
+	}
 	if bytes.Equal(a, b) {
 		return true, ""
 	}
@@ -115,4 +127,16 @@ func (c *config) restore(ctx context.Context, database, replica string) (bool, s
 		at++
 	}
 	return false, fmt.Sprintf("%d bytes, restored %d, equal up to %d", len(a), len(b), at)
+}
+
+// headerSize is the size of a database in bytes as its first page tells it.
+func headerSize(db []byte) int {
+	if len(db) < 100 {
+		return 0
+	}
+	pageSize := int(binary.BigEndian.Uint16(db[16:]))
+	if pageSize == 1 {
+		pageSize = 65536
+	}
+	return pageSize * int(binary.BigEndian.Uint32(db[28:]))
 }

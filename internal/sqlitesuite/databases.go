@@ -86,6 +86,7 @@ func (c *config) check(ctx context.Context, r *restored, database, replica strin
 		return
 	}
 	ship := exec.CommandContext(ctx, c.walferry, "ship", database, "file://"+replica)
+	ship.Env = append(os.Environ(), "WALFERRY_TAKEOVER=1") // as in the test
 	out, err := ship.CombinedOutput()
 	if equal, second := c.restore(ctx, database, replica); err == nil && equal {
 		r.shipped++

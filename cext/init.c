@@ -77,7 +77,7 @@ static int from_environment(int *make_default, char **err) {
   return SQLITE_OK;
 }
 
-static int start(int make_default, char **err) {
+static int start(int make_default, int is_go_program, char **err) {
   static atomic_int once;
   int rc;
   if (sqlite3_libversion_number() < WF_MIN_SQLITE) {
@@ -94,7 +94,9 @@ static int start(int make_default, char **err) {
   if (rc != SQLITE_OK) return rc;
   rc = sqlite3_auto_extension((void (*)(void))auto_extension);
   if (rc == SQLITE_OK && !atomic_exchange(&once, 1)) {
-    atexit(at_exit);
+    /* A Go program runs no handlers of exit(3), save under the race detector, which
+    ** runs them while Go holds a lock of its scheduler's. */
+    if (!is_go_program) atexit(at_exit);
     if (has_wal_reset_bug(sqlite3_libversion_number())) {
       wf_log(WF_LOG_ERROR, "warning: SQLite %s has the WAL-reset bug, which can lose commits when two connections write and "
              "checkpoint at the same moment; connections through walferry are kept from it, others need 3.51.3, 3.50.7 or 3.44.6", sqlite3_libversion());
@@ -111,15 +113,15 @@ PUBLIC int sqlite3_walferry_init(sqlite3 *db, char **err, const sqlite3_api_rout
     return SQLITE_ERROR;
   }
   SQLITE_EXTENSION_INIT2(api);
-  int rc = start(0, err);
+  int rc = start(0, 0, err);
   if (rc == SQLITE_OK && db) rc = wf_functions(db);
   return rc == SQLITE_OK ? SQLITE_OK_LOAD_PERMANENTLY : rc;
 }
 
 #endif
 
-PUBLIC int walferry_register(char **err) { return start(0, err); }
+PUBLIC int walferry_register(char **err) { return start(0, 0, err); }
 
-int wf_start(int make_default, char **err) { return start(make_default, err); }
+int wf_start(int make_default, char **err) { return start(make_default, 1, err); }
 
 PUBLIC const char *walferry_version(void) { return WF_VERSION; }

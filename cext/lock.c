@@ -86,6 +86,7 @@ int wf_lock(sqlite3_file *p, int level) {
   int rc = CALL(p)->xLock(REAL(p), level);
   struct patience patience = {wanted ? YIELD_ALL : OURS_CLOSED, 0, 0};
   while (rc == SQLITE_BUSY && again(f, &patience)) rc = CALL(p)->xLock(REAL(p), level);
+  if (level == SQLITE_LOCK_EXCLUSIVE) f->refused = rc != SQLITE_OK;
   if (rc == SQLITE_OK) {
     if (level > f->lock) f->lock = level;
     if (level == SQLITE_LOCK_EXCLUSIVE) wf_catch_up(f);
@@ -213,6 +214,8 @@ int wf_shm_lock(sqlite3_file *p, int at, int n, int flags) {
 int wf_shm_unmap(sqlite3_file *p, int delete) {
   struct wf_file *f = FILE_OF(p);
   if (delete && f->lock == SQLITE_LOCK_EXCLUSIVE) wf_stamp_closed(f);
+  /* A close that does not ask for EXCLUSIVE, or has got it and fails, leaves the WAL. */
+  if (f->db && !f->reader) atomic_store(&f->db->wal_left, !delete && !f->refused);
   f->index = 0;
   return CALL(p)->xShmUnmap(REAL(p), delete);
 }

@@ -30,6 +30,7 @@ struct wf_reader {
   struct wf_db *db;
   struct wf_ledger *h;
   int scan;
+  int found_wal; /* there was one before this connection */
   uint32_t page_size, pages;
   volatile uint32_t **regions; /* of the wal-index, up to the snapshot's last frame */
   unsigned char *frames;       /* room for a run of frames */
@@ -107,6 +108,14 @@ static int is_empty(const char *path) {
   return stat(path, &st) == 0 && st.st_size == 0;
 }
 
+/* Whether the database has a WAL. SQLite holds no lock on it. */
+static int has_wal(const char *path) {
+  char *wal = sqlite3_mprintf("%s-wal", path);
+  int yes = wal && access(wal, F_OK) == 0;
+  sqlite3_free(wal);
+  return yes;
+}
+
 /* Whether there is a journal to roll back, which wal=keep leaves to the application's
 ** first read. SQLite holds no lock on a journal, so it may be opened here; one that
 ** begins with 0 is a leftover of journal_mode=PERSIST. */
@@ -133,6 +142,7 @@ static int open_reader(const char *path, int scan, struct wf_reader **out, char 
     return WF_BUSY;
   }
   r->scan = scan;
+  r->found_wal = has_wal(path);
   r->db = wf_db_get(path);
   if (r->db) atomic_fetch_add(&r->db->ours, 1);
   if (r->db && (r->h = wf_ledger_of(r->db)) != 0) {
@@ -346,8 +356,19 @@ int wf_reader_read(struct wf_reader *r, const uint32_t *pgnos, int n, unsigned c
   return WF_OK;
 }
 
+/* Whether the WAL is to stay even if this connection is the last to close: it was there
+** before, and without us it would be there still. That is so while a connection of the
+** application has not read yet, and where its last one has left the WAL on purpose; but
+** not if somebody wanted to be the last and met us. */
+static int leaves_wal(const struct wf_reader *r) {
+  uint32_t yield = r->h ? __atomic_load_n(&r->h->yield, __ATOMIC_SEQ_CST) : WF_YIELD_EXCLUSIVE;
+  return r->found_wal && r->db && !(yield & WF_YIELD_EXCLUSIVE) &&
+         (atomic_load(&r->db->files) > 0 || atomic_load(&r->db->wal_left));
+}
+
 /* Ends the snapshot and closes the connection. */
 void wf_reader_close(struct wf_reader *r) {
+  if (r->conn && leaves_wal(r)) sqlite3_db_config(r->conn, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, (int *)0);
   sqlite3_close(r->conn);
   free(r->regions);
   free(r->frames);

@@ -74,8 +74,8 @@ static int wf_close(sqlite3_file *p) {
     if (f->db->files == 0) atomic_store(&f->db->explicit_mode, 0);
     pthread_mutex_unlock(&wf.mu);
   }
-  wf_db_put(f->db);
   if (f->handle && !atomic_load(&wf.forked)) wf.hooks.close(f->handle);
+  wf_db_put(f->db); /* after the last batch, whose reader looks at it */
   sqlite3_free(f->why);
   return rc;
 }

@@ -46,7 +46,8 @@ struct wf_db {
   int fd;                             /* of the ledger; -1 */
   _Atomic(struct wf_ledger *) ledger; /* NULL: there is none yet */
   int64_t next_try_ms;                /* when to look for a ledger again */
-  int files;                          /* connections of the application */
+  atomic_int files;                   /* connections of the application */
+  atomic_int wal_left;                /* the last of them has left the WAL on purpose */
   atomic_int ours;                    /* connections of ours that are open here */
   atomic_int auto_wal;                /* may be switched to WAL mode */
   atomic_int explicit_mode;           /* the application chose a journal mode */
@@ -65,6 +66,7 @@ struct wf_file {
   struct wf_file *next;       /* open database file */
   volatile uint32_t *index;   /* region 0 of the wal-index, NULL outside WAL mode */
   int lock;           /* SQLITE_LOCK_ level of a database file */
+  int refused;        /* EXCLUSIVE: somebody else is at the database */
   int reader;         /* a connection of ours */
   int pinning;        /* ... that reads page 1 to pin a snapshot, and nothing else */
   int writing;        /* holds WAL_WRITE_LOCK */

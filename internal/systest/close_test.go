@@ -76,3 +76,21 @@ func TestClose_ProcessesThatEndTogetherLeaveNothingBehind(t *testing.T) {
 		}
 	}
 }
+
+// TestClose_AWALThatIsLeftOnPurposeStays closes as a program does that wants to find its
+// WAL again; the batch that is read after it must not be the last close in its place.
+func TestClose_AWALThatIsLeftOnPurposeStays(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	for range rounds(t, 5) {
+		p.shell(".open "+p.uri("&interval=1h"), ".dbconfig no_ckpt_on_close on", "CREATE TABLE IF NOT EXISTS t(v);", "INSERT INTO t VALUES(1);").ok(t)
+		if !exists(p.db + "-wal") {
+			t.Fatal("a connection of ours has checkpointed and deleted the WAL")
+		}
+		p.comesBack()
+	}
+	p.shell(".open "+p.uri(""), "SELECT count(*) FROM t;").ok(t)
+	if exists(p.db + "-wal") {
+		t.Error("an ordinary close has left the WAL")
+	}
+}

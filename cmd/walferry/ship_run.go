@@ -164,8 +164,9 @@ func (s *shipment) switchToWAL(ctx context.Context) error {
 	case s.f.wal != "auto":
 		return fmt.Errorf("%s is not in WAL mode, so nothing of it can be shipped: switch it with -wal auto, or with PRAGMA journal_mode=WAL in any program; it stays so", s.f.database)
 	}
-	// Without walferry's VFS: there is nothing to mark, all of it is compared.
-	name := url.URL{Scheme: "file", Path: s.path, RawQuery: "vfs=unix&mode=rw&_busy_timeout=0"}
+	// Without walferry's VFS: there is nothing to mark, all of it is compared. It waits a
+	// moment for a connection of the shipper's own, which does not give way to it.
+	name := url.URL{Scheme: "file", Path: s.path, RawQuery: "vfs=unix&mode=rw&_busy_timeout=1000"}
 	db, err := sql.Open("sqlite3", name.String())
 	if err != nil {
 		return fmt.Errorf("switch %s to WAL mode: %w", s.f.database, err)

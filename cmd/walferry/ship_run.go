@@ -121,7 +121,12 @@ func (s *shipment) sync(ctx context.Context) (ltx.TXID, error) {
 		if err := s.switchToWAL(ctx); err != nil {
 			return 0, err
 		}
-		return s.db.Sync(ctx)
+		// A look that began before the switch may be what answers the first.
+		txid, err := s.db.Sync(ctx)
+		if err != nil && s.db.Status().State == shipper.StateNotWAL.String() {
+			txid, err = s.db.Sync(ctx)
+		}
+		return txid, err
 	case shipper.StateUnclaimed.String():
 		return 0, fmt.Errorf("%w. With this command that is -takeover; if the two should be the same, `walferry adopt` finds out and sends nothing twice", err)
 	case shipper.StateFenced.String():

@@ -24,7 +24,7 @@ const (
 
 // idleConns is how many connections wait for the next request: as many as a restore
 // of many small objects uses at once, so that it does not make a new one for each.
-const idleConns = 64
+const idleConns = 192
 
 // errSlow is the cause of what our own deadlines end.
 var errSlow = errors.New("check the network and endpoint=")

@@ -27,8 +27,9 @@ const (
 
 	// windowParts is how many parts that may be: of small objects every one
 	// takes a round trip, and what a part needs beside its bytes is bounded by this. It
-	// is how many connections objstore keeps.
-	windowParts = 64
+	// is how many connections objstore keeps: enough for two cores to be busy with a
+	// server 20 ms away; more were measured to gain nothing.
+	windowParts = 192
 
 	// stall ends a request that has not delivered its part. What has come
 	// is kept, and the next try goes on from there.

@@ -42,7 +42,10 @@ func TestDown_AnOutageUnderLoadIsBounded(t *testing.T) {
 	}
 	before := p.newest()
 	server.Start(t)
-	s.shipNow()
+	eventually(t, "the outage is over", func() bool { // for the attempt under way it is not yet
+		_, ok := s.try("exec PRAGMA walferry_sync")
+		return ok
+	})
 	if n := p.newest() - before; n > 2 {
 		t.Errorf("%d objects after the outage", n)
 	}

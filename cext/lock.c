@@ -86,7 +86,10 @@ int wf_lock(sqlite3_file *p, int level) {
   int rc = CALL(p)->xLock(REAL(p), level);
   struct patience patience = {wanted ? YIELD_ALL : OURS_CLOSED, 0, 0};
   while (rc == SQLITE_BUSY && again(f, &patience)) rc = CALL(p)->xLock(REAL(p), level);
-  if (level == SQLITE_LOCK_EXCLUSIVE) f->refused = rc != SQLITE_OK;
+  if (level == SQLITE_LOCK_EXCLUSIVE) {
+    f->refused = rc != SQLITE_OK;
+    f->synced = 0;
+  }
   if (rc == SQLITE_OK) {
     if (level > f->lock) f->lock = level;
     if (level == SQLITE_LOCK_EXCLUSIVE) wf_catch_up(f);

@@ -211,14 +211,14 @@ int wf_header_is_seen(struct wf_file *f) {
 }
 
 /* The last closer has checkpointed and is about to delete the WAL, nobody else
-** can be at the file: from here on its stamp vouches for it. A checkpoint has
-** synced the file, unless it ran with synchronous=OFF, in whatever process. But not in
+** can be at the file: from here on its stamp vouches for it. The checkpoint has
+** synced the file, unless there was nothing to do, or synchronous=OFF. But not in
 ** a ledger of another boot, whose marks a power loss may have taken: who opens it first as
 ** its shipper counts that, and a forked child may be here before. */
 void wf_stamp_closed(struct wf_file *f) {
   struct wf_ledger *h = f->db ? wf_ledger_of(f->db) : 0;
   if (!h || !wf_header_is_seen(f) || memcmp(h->boot, wf.boot, sizeof h->boot) != 0) return;
-  int synced = h->stamp.valid == WF_STAMP_SYNCED || /* nothing was committed since that was taken */
+  int synced = f->synced || h->stamp.valid == WF_STAMP_SYNCED || /* nothing was committed since that was taken */
                f->real->pMethods->xSync(f->real, SQLITE_SYNC_NORMAL) == SQLITE_OK;
   take_stamp(f, h, 50);
   if (h->stamp.valid && synced) h->stamp.valid = WF_STAMP_SYNCED;

@@ -125,6 +125,7 @@ static void note_direct_write(struct wf_file *f) {
 
 static int wf_write_main(sqlite3_file *p, const void *buf, int n, sqlite3_int64 off) {
   note_direct_write(FILE_OF(p));
+  FILE_OF(p)->synced = 0;
   return CALL(p)->xWrite(REAL(p), buf, n, off);
 }
 
@@ -142,10 +143,16 @@ static int wf_write_wal(sqlite3_file *p, const void *buf, int n, sqlite3_int64 o
 /* Not noted as a write: a checkpoint ends with it, after CKPT_DONE, and whoever
 ** else shortens the file also writes page 1. */
 static int wf_truncate(sqlite3_file *p, sqlite3_int64 size) {
+  FILE_OF(p)->synced = 0;
   return CALL(p)->xTruncate(REAL(p), size);
 }
 
-static int wf_sync(sqlite3_file *p, int flags) { return CALL(p)->xSync(REAL(p), flags); }
+static int wf_sync(sqlite3_file *p, int flags) {
+  int rc = CALL(p)->xSync(REAL(p), flags);
+  if (rc == SQLITE_OK) FILE_OF(p)->synced = 1;
+  return rc;
+}
+
 static int wf_file_size(sqlite3_file *p, sqlite3_int64 *size) { return CALL(p)->xFileSize(REAL(p), size); }
 
 /* Whether the file holds a database that is not in WAL mode. */

@@ -66,6 +66,7 @@ struct wf_file {
   struct wf_file *next;       /* open database file */
   volatile uint32_t *index;   /* region 0 of the wal-index, NULL outside WAL mode */
   int lock;           /* SQLITE_LOCK_ level of a database file */
+  int synced;         /* the database, in this EXCLUSIVE lock, and not written since */
   int refused;        /* EXCLUSIVE: somebody else is at the database */
   int reader;         /* a connection of ours */
   int pinning;        /* ... that reads page 1 to pin a snapshot, and nothing else */

@@ -72,7 +72,8 @@ func (s *Shipper) shipOrFollow() {
 // has stopped: so one of the two sees the other.
 func (s *Shipper) lookBack() {
 	deadline := s.last.Load()
-	for deadline != nil && s.state == StateShipping && s.hasWork() {
+	// A ledger that has just been opened in the place of a lost one may be empty yet.
+	for deadline != nil && s.state == StateShipping && s.ledger.Load().Ready() && s.hasWork() {
 		if !time.Now().Add(afterClose).Before(*deadline) {
 			return
 		}

@@ -741,6 +741,27 @@ func TestTheLedgerRemovedInUseIsMadeNewAndNothingIsPut(t *testing.T) {
 	})
 }
 
+// The new file is empty until somebody has the role: to look into it then would end
+// the host.
+func TestACloseRightAfterTheLedgerWasLostIsNoFault(t *testing.T) {
+	inBubble(t, func(g *rig) {
+		s := g.stepper()
+		g.batch(s)
+		if s.state != StateShipping {
+			t.Fatalf("state %v", s.state)
+		}
+		s.resign()
+		if err := os.Remove(g.db.path + ledger.Suffix); err != nil {
+			t.Fatal(err)
+		}
+		s.reopen()
+		deadline := time.Now().Add(time.Minute)
+		s.last.Store(&deadline)
+		s.lookBack()
+		s.end()
+	})
+}
+
 // Outside a bubble: the real watch, and what is left of it.
 func TestCloseLeavesNothing(t *testing.T) {
 	dir := t.TempDir()

@@ -153,20 +153,7 @@ func fileFault(t *testing.T, tab *table, c ownCall, phase, errno, when string) {
 		}
 	}
 	hits := fault.end()
-	eventually(t, "it ships when the fault is over", func() bool {
-		_, ok := s.try("exec PRAGMA walferry_sync")
-		return ok
-	})
-	if state, last := s.status("state"), s.status("last_error"); state != "shipping" || last != "" {
-		t.Errorf("all is well, and the status says %q, last error %q", state, last)
-	}
-	mustEqual(t, "restore after the fault", p.restored(), p.image())
-	s.exec("INSERT INTO t VALUES('after')")
-	s.end()
-	mustEqual(t, "restore after the close", p.restored(), p.image())
-	if n := p.query(p.db, "SELECT count(*) FROM t"); n != fmt.Sprint(rows+1) {
-		t.Errorf("%s rows of %d are there", n, rows+1)
-	}
+	p.recovers(s, rows)
 	tab.add("%-16s %-10s %-6s %-2s  %2d failed calls, %d failed syncs  %s", c.name, phase, errno, when, hits, failed, said)
 }
 

@@ -79,20 +79,7 @@ func storeFault(t *testing.T, tab *table, server *s3test.Server, prefix, kind, n
 		t.Fatalf("the status says %s: %s", got, s.status("cause"))
 	}
 	hits := f.end()
-	eventually(t, "it ships when the fault is over", func() bool {
-		_, ok := s.try("exec PRAGMA walferry_sync")
-		return ok
-	})
-	if state, last := s.status("state"), s.status("last_error"); state != "shipping" || last != "" {
-		t.Errorf("all is well, and the status says %q, last error %q", state, last)
-	}
-	mustEqual(t, "restore after the fault", p.restored(), p.image())
-	s.exec("INSERT INTO t VALUES('after')")
-	s.end()
-	mustEqual(t, "restore after the close", p.restored(), p.image())
-	if n := p.query(p.db, "SELECT count(*) FROM t"); n != fmt.Sprint(rows+1) {
-		t.Errorf("%s rows of %d are there", n, rows+1)
-	}
+	p.recovers(s, rows)
 	tab.add("%-15s %-12s %4d requests: %s", kind, name, hits, told)
 }
 

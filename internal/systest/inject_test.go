@@ -101,3 +101,24 @@ func (i *injection) hits() int {
 	b, _ := os.ReadFile(i.log)
 	return strings.Count(string(b), "(INJECTED)")
 }
+
+// recovers fails the test unless a client whose fault is over ships again by itself, with
+// all of its rows, and ends it.
+func (p *place) recovers(s client, rows int) {
+	t := p.t
+	t.Helper()
+	eventually(t, "it ships when the fault is over", func() bool {
+		_, ok := s.try("exec PRAGMA walferry_sync")
+		return ok
+	})
+	if state, last := s.status("state"), s.status("last_error"); state != "shipping" || last != "" {
+		t.Errorf("all is well, and the status says %q, last error %q", state, last)
+	}
+	mustEqual(t, "restore after the fault", p.restored(), p.image())
+	s.exec("INSERT INTO t VALUES('after')")
+	s.end()
+	mustEqual(t, "restore after the close", p.restored(), p.image())
+	if n := p.query(p.db, "SELECT count(*) FROM t"); n != fmt.Sprint(rows+1) {
+		t.Errorf("%s rows of %d are there", n, rows+1)
+	}
+}

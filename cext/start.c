@@ -53,7 +53,10 @@ static char **process_block(void) {
 static int begin(char **err) {
   if (wf_go_entry) {
     char **block = process_block();
-    if (!block) return SQLITE_NOMEM;
+    if (!block) {
+      if (err) *err = sqlite3_mprintf("out of memory before Go could be started");
+      return SQLITE_NOMEM;
+    }
     atomic_store(&wf.go, WF_GO_BEGUN);
     wf_go_entry(1, block);
   }
@@ -77,7 +80,10 @@ int wf_go(char **err) {
   if (atomic_load(&wf.go) == WF_GO_RUNS) return SQLITE_OK;
   pthread_mutex_lock(&mu);
   if (atomic_load(&wf.go) == WF_GO_NONE) rc = begin(err);
-  else if (atomic_load(&wf.go) != WF_GO_RUNS) rc = SQLITE_ERROR; /* it could not be started before */
+  else if (atomic_load(&wf.go) != WF_GO_RUNS) {
+    if (err) *err = sqlite3_mprintf("Go could not be started in this process");
+    rc = SQLITE_ERROR;
+  }
   pthread_mutex_unlock(&mu);
   return rc;
 }

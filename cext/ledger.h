@@ -130,7 +130,7 @@ struct wf_ledger {
   /* Shipper. */
   uint64_t window, durable; /* atomic; durable's low half is a futex */
   uint64_t sync_wanted;     /* somebody wants this window shipped at once; atomic, by anyone */
-  uint64_t failures;        /* batches that failed; atomic; a futex too */
+  uint64_t failed;          /* the last wish that an attempt has failed for; atomic */
   uint64_t all_done;
   uint64_t shipper_epoch;
   uint64_t shipper_pid;
@@ -150,7 +150,8 @@ struct wf_ledger {
   uint32_t text_seq;    /* odd while a text is being written */
   uint64_t error_since_ms; /* of last_error; 0: none */
   uint64_t interval_ms;
-  uint64_t shipper_pad[6];
+  uint64_t wishes;          /* times that somebody wanted something shipped at once; atomic, by anyone */
+  uint64_t shipper_pad[5];
   char cause[512];
   char last_error[512];
   char replica[1024];

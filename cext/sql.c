@@ -73,27 +73,28 @@ int wf_wait(struct wf_file *f, uint64_t epoch, uint64_t window, int64_t timeout_
   }
 }
 
-/* Asks for the window under way to be shipped at once, and returns it. */
-static uint64_t wish(struct wf_db *db, struct wf_ledger *h) {
+/* Asks for the window under way to be shipped at once. Returns it, and the number of the wish. */
+static uint64_t wish(struct wf_db *db, struct wf_ledger *h, uint64_t *number) {
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
   uint64_t want = load(&h->window), wanted = load(&h->sync_wanted);
   while (wanted < want && !__atomic_compare_exchange_n(&h->sync_wanted, &wanted, want, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
   }
+  *number = __atomic_add_fetch(&h->wishes, 1, __ATOMIC_SEQ_CST);
   wf_poke(db);
   return want;
 }
 
 /* Has everything shipped that is committed. Returns 1, and the newest TXID; 0
-** when the time is over; -1 with the cause. */
+** when the time is over; -1 with the cause. Of an attempt that had begun before
+** the call only the success counts: what has made it fail may be over. */
 int wf_ship_now(struct wf_file *f, int64_t timeout_ms, uint64_t *txid, char **err) {
   struct wf_ledger *h = ledger_or_say(f, err);
   int64_t begun = wf_now_ms(), again = AGAIN_MS;
-  uint64_t epoch = 0, want = 0, failures = 0;
+  uint64_t epoch = 0, want = 0, number = 0;
   while (h) {
     if (epoch != load(&h->epoch)) { /* the first time, or the ledger was made new */
       epoch = load(&h->epoch);
-      failures = load(&h->failures); /* before the wish: the answer may be quick */
-      want = wish(f->db, h);
+      want = wish(f->db, h, &number);
     }
     uint64_t durable = load(&h->durable);
     if (durable >= want) {
@@ -101,10 +102,7 @@ int wf_ship_now(struct wf_file *f, int64_t timeout_ms, uint64_t *txid, char **er
       return 1;
     }
     int stuck = is_stuck(__atomic_load_n(&h->state, __ATOMIC_SEQ_CST));
-    if (stuck || load(&h->failures) != failures) {
-      failures = load(&h->failures);
-      if ((*err = cause_of(h, !stuck)) != 0) return -1;
-    }
+    if ((stuck || load(&h->failed) >= number) && (*err = cause_of(h, !stuck)) != 0) return -1;
     if ((*err = broken_here(f)) != 0) return -1;
     int64_t waited = wf_now_ms() - begun;
     if (waited >= timeout_ms) return 0;

@@ -99,7 +99,7 @@ func (s *Shipper) Err() (reason error) {
 
 // Sync has everything shipped that is committed, by whichever process ships,
 // and returns the newest object's TXID. The error is the context's or the cause
-// of the next failure.
+// why the first attempt that has begun since the call has failed.
 func (s *Shipper) Sync(ctx context.Context) (txid ltx.TXID, err error) {
 	var w wish
 	look, again := time.NewTicker(syncLook), time.NewTicker(syncAgain)
@@ -133,19 +133,20 @@ func (s *Shipper) Sync(ctx context.Context) (txid ltx.TXID, err error) {
 
 // wish is for a window to be shipped at once.
 type wish struct {
-	ledger                  *ledger.Ledger
-	epoch, window, failures uint64
+	ledger                *ledger.Ledger
+	epoch, window, number uint64
 }
 
 func (w *wish) make(l *ledger.Ledger) {
 	h := l.Header()
-	*w = wish{l, atomic.LoadUint64(&h.Epoch), atomic.LoadUint64(&h.Window), atomic.LoadUint64(&h.Failures)}
+	*w = wish{ledger: l, epoch: atomic.LoadUint64(&h.Epoch), window: atomic.LoadUint64(&h.Window)}
 	for {
 		wanted := atomic.LoadUint64(&h.SyncWanted)
 		if wanted >= w.window || atomic.CompareAndSwapUint64(&h.SyncWanted, wanted, w.window) {
 			break
 		}
 	}
+	w.number = atomic.AddUint64(&h.Wishes, 1)
 	l.Poke()
 }
 
@@ -158,8 +159,7 @@ func (w *wish) granted() (txid ltx.TXID, done bool, err error) {
 	if State(atomic.LoadUint32(&h.State)).Stuck() {
 		return 0, false, errors.New(h.Cause())
 	}
-	if failures := atomic.LoadUint64(&h.Failures); failures != w.failures {
-		w.failures = failures
+	if atomic.LoadUint64(&h.Failed) >= w.number {
 		if text := h.LastError(); text != "" { // else it went well since
 			return 0, false, errors.New(text)
 		}

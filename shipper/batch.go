@@ -48,6 +48,7 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 	}
 	l := s.ledger.Load()
 	h := l.Header()
+	s.attempt()
 	s.beat()
 	if !s.claimed {
 		if again := s.claim(); !s.claimed {

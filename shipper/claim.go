@@ -19,6 +19,7 @@ import (
 // where the store did not answer, 0 otherwise.
 func (s *Shipper) claim() time.Duration {
 	var unclaimed *notOurs
+	s.attempt()
 	began := bootTime()
 	err := s.tryClaim()
 	if err == nil {

@@ -63,6 +63,7 @@ func (s *Shipper) put(o *object, d *Drain) (again time.Duration, err error) {
 	name := objectOf(o.txid)
 	meta := objstore.Meta{Timestamp: o.time, Checksum: o.checksum}
 	for {
+		s.attempt()
 		began := bootTime()
 		err := s.cfg.Store.Create(s.ctx, name, &s.body, meta, func(id string) { s.noteUpload(o, id) })
 		if errors.Is(err, objstore.ErrExist) {
@@ -98,8 +99,8 @@ func (s *Shipper) put(o *object, d *Drain) (again time.Duration, err error) {
 	}
 }
 
-// pause waits before the next try, less if somebody asks for a sync. False when
-// there is no time left for another.
+// pause waits before the next try, unless somebody has asked for one since the last began.
+// False when there is no time left for another.
 func (s *Shipper) pause(d *Drain) bool {
 	wait := s.retry.next()
 	if d != nil {
@@ -109,17 +110,13 @@ func (s *Shipper) pause(d *Drain) bool {
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	asked := atomic.LoadUint64(&s.header().SyncWanted)
-	for {
+	for !s.asked() {
 		select {
 		case <-s.ctx.Done():
 			return true // the caller looks
 		case <-timer.C:
 			return true
 		case <-s.wake:
-			if atomic.LoadUint64(&s.header().SyncWanted) != asked {
-				return true
-			}
 		case late := <-s.drains:
 			// Somebody wants to close while the store is away: this batch is
 			// read, the rest stays in the ledger. One more try is made now.
@@ -128,6 +125,7 @@ func (s *Shipper) pause(d *Drain) bool {
 			return true
 		}
 	}
+	return true
 }
 
 // failStore records what the store said.
@@ -147,6 +145,7 @@ func (s *Shipper) believe(o *object, name objstore.Object, began time.Duration) 
 	now := bootTime()
 	stale := s.proof == 0 || now-s.proof > s.cfg.Keep.proofHolds()
 	for stale || now-began > slowPut {
+		s.attempt()
 		newer, err := s.cfg.Store.List(s.ctx, 0, o.txid+1)
 		if err == nil && len(newer) == 0 {
 			break

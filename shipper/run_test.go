@@ -545,7 +545,7 @@ func TestSyncBearsAFailureThatIsOver(t *testing.T) {
 		result := make(chan error)
 		go func() { _, err := g.sync(s, context.Background()); result <- err }()
 		pass(time.Second)
-		atomic.AddUint64(&g.header(s).Failures, 1) // and no LastError any more
+		atomic.StoreUint64(&g.header(s).Failed, load(&g.header(s).Wishes)) // and no LastError any more
 		pass(time.Second)
 		g.db.mu.Lock()
 		g.db.pinErr = nil

@@ -120,6 +120,7 @@ type Shipper struct {
 	lock      *ledger.Lock
 	stopWatch func()
 	term      uint64 // the ledger's shipper epoch while this one is elected
+	answers   uint64 // the last wish that was there when the attempt under way began
 	claimed   bool
 	proof     time.Duration // boot time at which the prefix was last seen to be ours
 	xor       uint64        // of all entries

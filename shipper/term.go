@@ -100,6 +100,8 @@ func (s *Shipper) beginTerm(l *ledger.Ledger) {
 	h.SetReplica(s.cfg.Store.String())
 	atomic.StoreUint64(&h.IntervalMs, uint64(s.cfg.Interval.Milliseconds()))
 	atomic.StoreUint64(&h.Batches, 0)
+	atomic.StoreUint64(&h.Failed, 0)
+	s.answers = 0
 	s.setState(StateStarting, "")
 	s.beat()
 }
@@ -208,7 +210,15 @@ func (s *Shipper) setState(state State, cause string) {
 	}
 }
 
-// fail counts a batch that did not arrive and wakes who waits for it.
+// attempt notes whose wishes what is begun now is for: theirs who have made them by now,
+// and they are told if it fails. Who asks later is told of a later attempt only, since
+// what has made this one fail may be over by then.
+func (s *Shipper) attempt() { s.answers = atomic.LoadUint64(&s.header().Wishes) }
+
+// asked reports that somebody waits for an attempt that has not begun yet.
+func (s *Shipper) asked() bool { return atomic.LoadUint64(&s.header().Wishes) != s.answers }
+
+// fail records why an attempt did not arrive and wakes who waits for it.
 func (s *Shipper) fail(state State, err error) {
 	h := s.header()
 	if h.LastError() == "" {
@@ -216,7 +226,7 @@ func (s *Shipper) fail(state State, err error) {
 	}
 	h.SetLastError(err.Error())
 	s.setState(state, err.Error())
-	atomic.AddUint64(&h.Failures, 1)
+	atomic.StoreUint64(&h.Failed, s.answers)
 	wakeWaiters(h)
 }
 

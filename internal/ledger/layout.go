@@ -94,7 +94,7 @@ type Header struct {
 	Window        uint64
 	Durable       uint64
 	SyncWanted    uint64
-	Failures      uint64
+	Failed        uint64
 	AllDone       uint64
 	ShipperEpoch  uint64
 	ShipperPID    uint64
@@ -117,7 +117,8 @@ type Header struct {
 	TextSeq       uint32
 	ErrorSinceMs  uint64
 	IntervalMs    uint64
-	_             [6]uint64
+	Wishes        uint64
+	_             [5]uint64
 	CauseText     [512]byte
 	ErrorText     [512]byte
 	ReplicaText   [1024]byte

@@ -253,7 +253,7 @@ func (l *Ledger) Reset(database string) error {
 		// What others wait for goes on from where it is.
 		next.Window = atomic.LoadUint64(&h.Window)
 		next.SyncWanted = atomic.LoadUint64(&h.SyncWanted)
-		next.Failures = atomic.LoadUint64(&h.Failures)
+		next.Wishes = atomic.LoadUint64(&h.Wishes)
 		next.ShipperEpoch = atomic.LoadUint64(&h.ShipperEpoch)
 		next.Epoch = atomic.LoadUint64(&h.Epoch) // NewEpoch makes it another
 		h.Attempts = [len(h.Attempts)]Attempt{}

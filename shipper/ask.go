@@ -179,17 +179,22 @@ const syncAgain = time.Second
 // once; the deadline bounds what it waits for.
 func (s *Shipper) Drain(deadline time.Time) *Drain {
 	d := &Drain{deadline: deadline, read: make(chan struct{}), done: make(chan struct{})}
-	go func() {
+	go s.guard(func() {
+		taken := false
+		defer func() {
+			if !taken {
+				d.end()
+			}
+		}()
 		timer := time.NewTimer(time.Until(deadline))
 		defer timer.Stop()
 		select {
 		case s.drains <- d:
+			taken = true
 		case <-timer.C:
-			d.end()
 		case <-s.done:
-			d.end()
 		}
-	}()
+	})
 	return d
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/superfly/ltx"
+	"github.com/walferry/walferry/internal/group"
 	"github.com/walferry/walferry/internal/ledger"
 	"github.com/walferry/walferry/internal/objstore"
 	"golang.org/x/sys/unix"
@@ -75,7 +76,7 @@ func (g *rig) config() Config {
 			// The end of a descriptor that was open for writing is an event.
 			Close: func(fd int) { unix.Close(fd); g.wake() },
 		},
-		watch: func(_ string, wake func()) (func(), error) {
+		watch: func(_ string, wake func(), _ func(*group.Panic)) (func(), error) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			id := g.count

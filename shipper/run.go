@@ -11,22 +11,35 @@ import (
 	"github.com/walferry/walferry/internal/ledger"
 )
 
-// run is the goroutine. A panic of it, or of one that it has started, is an Abort.
+// run is the goroutine. A panic of it, or of one that it has started, is an Abort, and
+// what there is to do at the end is done all the same.
 func (s *Shipper) run() {
 	defer close(s.done)
-	defer s.closeLedger()
-	defer s.resign()
-	defer s.endLate()
-	defer s.isReady()
-	if s.cfg.Panicked == nil {
-		s.shipOrFollow()
-	} else if p := group.Catch(s.shipOrFollow); p != nil {
-		s.cfg.Panicked(p)
-		s.Abort(fmt.Sprintf("internal error: %v", p.Value))
-	}
+	s.guard(s.shipOrFollow)
 	if err := s.abortError(); err != nil && s.lock != nil {
-		group.Catch(func() { s.fail(StateBroken, err) }) // if even that is broken, there is nobody to tell
+		s.guard(func() { s.fail(StateBroken, err) })
 	}
+	for _, end := range []func(){s.isReady, s.endLate, s.resign, s.closeLedger} {
+		s.guard(end)
+	}
+}
+
+// guard calls f, on a goroutine of the Shipper's. A panic is an Abort.
+func (s *Shipper) guard(f func()) {
+	if s.cfg.Panicked == nil {
+		f()
+	} else if p := group.Catch(f); p != nil {
+		s.panicked(p)
+	}
+}
+
+// panicked is what becomes of a panic that was caught, from any goroutine.
+func (s *Shipper) panicked(p *group.Panic) {
+	if s.cfg.Panicked == nil {
+		panic(p)
+	}
+	s.cfg.Panicked(p)
+	s.Abort(fmt.Sprintf("internal error: %v", p.Value))
 }
 
 // isReady closes ready.

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/walferry/walferry/internal/group"
 	"github.com/walferry/walferry/internal/ledger"
 	"github.com/walferry/walferry/internal/objstore"
 	"golang.org/x/sys/unix"
@@ -77,7 +78,7 @@ func TestInvariant18_WithoutCommitsThereIsNoRequestAndNoPin(t *testing.T) {
 func TestACommitIsShippedWithoutAWatch(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open(func(c *Config) {
-			c.watch = func(string, func()) (func(), error) { return nil, unix.EMFILE }
+			c.watch = func(string, func(), func(*group.Panic)) (func(), error) { return nil, unix.EMFILE }
 		})
 		defer s.Close(time.Now())
 		pass(time.Millisecond)

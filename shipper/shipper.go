@@ -81,7 +81,7 @@ type Config struct {
 	Panicked func(*group.Panic)
 
 	// watch is watchFile, save in tests.
-	watch func(path string, wake func()) (stop func(), err error)
+	watch func(path string, wake func(), panicked func(*group.Panic)) (stop func(), err error)
 
 	// now is time.Now, save in tests.
 	now func() time.Time

@@ -17,7 +17,7 @@ func (s *Shipper) open() error {
 		return err
 	}
 	s.ledger.Store(l)
-	if s.stopWatch, err = s.cfg.watch(l.Path(), s.signal); err != nil {
+	if s.stopWatch, err = s.cfg.watch(l.Path(), s.signal, s.panicked); err != nil {
 		s.stopWatch = nil
 		s.cfg.Log(true, fmt.Sprintf("%v: looking every %v instead", err, s.cfg.Interval))
 	}
@@ -124,9 +124,9 @@ func (s *Shipper) followed() bool {
 }
 
 func (s *Shipper) resign() {
-	if s.lock != nil {
-		s.lock.Unlock()
+	if lock := s.lock; lock != nil {
 		s.lock = nil
+		lock.Unlock()
 	}
 }
 

@@ -3,19 +3,23 @@ package shipper
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 
+	"github.com/walferry/walferry/internal/group"
 	"golang.org/x/sys/unix"
 )
 
 // watchFile calls wake whenever somebody writes to a file, or ends with it open
 // for writing: so a marker in any process wakes the shipper with one write, and
 // the end of a shipper, however it came, wakes those who may follow it. Nothing
-// runs while nothing happens. The returned function ends the watch.
+// runs while nothing happens. The returned function ends the watch. A panic of the
+// goroutine that reads the events is told to all who watch, and nobody is woken any more.
 //
 // One inotify instance serves the process: a user may have few.
-func watchFile(path string, wake func()) (stop func(), err error) {
+func watchFile(path string, wake func(), panicked func(*group.Panic)) (stop func(), err error) {
 	watches.mu.Lock()
 	defer watches.mu.Unlock()
 	if watches.file == nil {
@@ -24,7 +28,7 @@ func watchFile(path string, wake func()) (stop func(), err error) {
 			return nil, fmt.Errorf("watch ledger: %w", err)
 		}
 		watches.file = os.NewFile(uintptr(fd), "inotify")
-		watches.wakes = map[int32]map[int]func(){}
+		watches.watches = map[int32]map[int]watch{}
 		go watches.read(watches.file)
 	}
 	conn, err := watches.file.SyscallConn()
@@ -42,10 +46,10 @@ func watchFile(path string, wake func()) (stop func(), err error) {
 	}
 	id := watches.next
 	watches.next++
-	if watches.wakes[int32(wd)] == nil {
-		watches.wakes[int32(wd)] = map[int]func(){}
+	if watches.watches[int32(wd)] == nil {
+		watches.watches[int32(wd)] = map[int]watch{}
 	}
-	watches.wakes[int32(wd)][id] = wake
+	watches.watches[int32(wd)][id] = watch{wake, panicked}
 	return func() { watches.remove(int32(wd), id) }, nil
 }
 
@@ -53,21 +57,27 @@ func watchFile(path string, wake func()) (stop func(), err error) {
 var watches watcher
 
 type watcher struct {
-	mu    sync.Mutex // protects all fields
-	file  *os.File
-	wakes map[int32]map[int]func() // by watch descriptor and caller
-	next  int
+	mu      sync.Mutex // protects all fields
+	file    *os.File
+	watches map[int32]map[int]watch // by watch descriptor and caller
+	next    int
+}
+
+// watch is one caller's.
+type watch struct {
+	wake     func()
+	panicked func(*group.Panic)
 }
 
 func (w *watcher) remove(wd int32, id int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.wakes[wd], id)
-	if len(w.wakes[wd]) > 0 || w.file == nil {
+	delete(w.watches[wd], id)
+	if len(w.watches[wd]) > 0 || w.file == nil {
 		return
 	}
-	delete(w.wakes, wd)
-	if len(w.wakes) == 0 {
+	delete(w.watches, wd)
+	if len(w.watches) == 0 {
 		w.file.Close() // ends read
 		w.file = nil
 		return
@@ -85,20 +95,40 @@ func (w *watcher) read(file *os.File) {
 		if err != nil {
 			return
 		}
-		w.mu.Lock()
-		for b := buf[:n]; len(b) >= unix.SizeofInotifyEvent; {
-			wd := int32(binary.NativeEndian.Uint32(b))
-			mask := binary.NativeEndian.Uint32(b[4:])
-			b = b[min(len(b), unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(b[12:]))):]
-			for of, wakes := range w.wakes {
-				if of != wd && mask&unix.IN_Q_OVERFLOW == 0 {
-					continue
-				}
-				for _, wake := range wakes {
-					wake()
-				}
+		if p := group.Catch(func() { w.wake(buf[:n]) }); p != nil {
+			for _, of := range w.all() {
+				of.panicked(p)
+			}
+			return
+		}
+	}
+}
+
+// wake wakes whom the events are for.
+func (w *watcher) wake(events []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for b := events; len(b) >= unix.SizeofInotifyEvent; {
+		wd := int32(binary.NativeEndian.Uint32(b))
+		mask := binary.NativeEndian.Uint32(b[4:])
+		b = b[min(len(b), unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(b[12:]))):]
+		for of, watches := range w.watches {
+			if of != wd && mask&unix.IN_Q_OVERFLOW == 0 {
+				continue
+			}
+			for _, watch := range watches {
+				watch.wake()
 			}
 		}
-		w.mu.Unlock()
 	}
+}
+
+// all are the watches of now.
+func (w *watcher) all() (all []watch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, watches := range w.watches {
+		all = slices.AppendSeq(all, maps.Values(watches))
+	}
+	return all
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/superfly/ltx"
 	"github.com/walferry/walferry/cext"
+	"github.com/walferry/walferry/internal/group"
 	"github.com/walferry/walferry/internal/ledger"
 	"github.com/walferry/walferry/internal/objstore"
 	"github.com/walferry/walferry/shipper"
@@ -174,6 +175,19 @@ func TestAPanicEndsReplicationAndNothingElse(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The goroutines that wait for the last batches at exit(3) are recovered by whoever waits
+// for them, and that is the border to C (cext.guarded).
+func TestAPanicAtExitReachesItsCaller(t *testing.T) {
+	// A Shipper that nobody has made panics when it is closed.
+	p := &process{databases: map[string]*database{"app.db": {opts: options{closeTimeout: time.Millisecond}, ship: new(shipper.Shipper)}}}
+	if caught := group.Catch(p.Exit); caught == nil || !strings.Contains(string(caught.Stack), "Exit") {
+		t.Errorf("caught %v", caught)
+	}
+	if !p.mu.TryLock() {
+		t.Error("a lock is still held")
 	}
 }
 

@@ -67,8 +67,10 @@ func (s *s3Store) put(ctx context.Context, key string, noun any, body Body, m Me
 	opts.SetMatchETagExcept("*")
 	ctx, cancel := deadline(ctx, min(timeFor(body.Size()), partRequest), s.host)
 	defer cancel()
-	r := io.NewSectionReader(body, 0, body.Size())
+	from := &sending{ReaderAt: body}
+	r := io.NewSectionReader(from, 0, body.Size())
 	info, err := s.core.PutObject(ctx, s.bucket, key, r, body.Size(), "", sha, opts)
+	from.check()
 	if err == nil {
 		err = s.genuine(info.ETag)
 	}
@@ -215,19 +217,18 @@ func (s *s3Store) sendParts(ctx context.Context, o Object, id string, body Body)
 func (s *s3Store) sendPart(ctx context.Context, o Object, id string, n int, r *io.SectionReader) (minio.CompletePart, error) {
 	noun := fmt.Sprintf("part %d of %v", n, o)
 	crc, sha, err := s.digest(r)
-	if err == nil {
-		_, err = r.Seek(0, io.SeekStart)
-	}
 	if err != nil {
 		return minio.CompletePart{}, fmt.Errorf("upload %s: read its bytes: %w", noun, err)
 	}
 	ctx, cancel := deadline(ctx, timeFor(r.Size()), s.host)
 	defer cancel()
-	p, err := s.core.PutObjectPart(ctx, s.bucket, s.key(o), id, n, r, r.Size(), minio.PutObjectPartOptions{
+	from := &sending{ReaderAt: r}
+	p, err := s.core.PutObjectPart(ctx, s.bucket, s.key(o), id, n, io.NewSectionReader(from, 0, r.Size()), r.Size(), minio.PutObjectPartOptions{
 		Sha256Hex:            sha,
 		DisableContentSha256: true,
 		CustomHeader:         http.Header{http.CanonicalHeaderKey(headerCRC32C): {crc}},
 	})
+	from.check()
 	if err == nil {
 		err = s.genuine(p.ETag)
 	}

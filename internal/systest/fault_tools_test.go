@@ -49,26 +49,44 @@ func TestFault_ToolsAndTheStore(t *testing.T) {
 	}
 }
 
+// on is a place in a subtest.
+func on(t testing.TB, p *place) *place {
+	q := *p
+	q.t = t
+	return &q
+}
+
+// tool is walferry where a store at fault may take it long: six tries of a minute.
+func (p *place) tool(args ...string) result {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 8*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, artefact(p.t, "walferry"), args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = p.env, &stdout, &stderr, time.Second
+	_ = cmd.Run()
+	if ctx.Err() != nil {
+		p.t.Fatalf("%q does not end\n%s", args, &stderr)
+	}
+	return result{stdout.String(), strings.TrimSpace(stderr.String()), cmd.ProcessState.ExitCode()}
+}
+
+// endsSoon ends the fault by itself, as one does that lasts some seconds.
+func (f *flawed) endsSoon() *time.Timer {
+	return time.AfterFunc(5*time.Second, func() { f.end() })
+}
+
 func toolFault(t *testing.T, tab *table, server *s3test.Server, p *place, image, tool, kind, name string) {
 	f := newFlawed(t, server)
 	out := tempDir(t)
 	file := filepath.Join(out, "out.db")
 	args := map[string][]string{"restore": {"restore", "-o", file, p.replica}, "ls": {"ls", p.replica}, "verify": {"verify", "-dir", out, p.replica}}[tool]
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute) // six tries of a minute
-	defer cancel()
-	cmd := exec.CommandContext(ctx, artefact(t, "walferry"), args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Env = append(slices.Clip(p.env), "AWS_ENDPOINT_URL_S3="+f.URL)
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &stdout, &stderr, time.Second
 	f.begin(kind, ways[name])
 	if name == "black hole" { // one that stays costs each try its minute
-		defer time.AfterFunc(5*time.Second, func() { f.end() }).Stop()
+		defer f.endsSoon().Stop()
 	}
-	_ = cmd.Run()
-	if ctx.Err() != nil {
-		t.Fatal("it does not end")
-	}
-	hits, code, said := f.end(), cmd.ProcessState.ExitCode(), strings.TrimSpace(stderr.String())
+	r := on(t, p).with("AWS_ENDPOINT_URL_S3=" + f.URL).tool(args...)
+	hits, code, said := f.end(), r.code, r.stderr
 	tab.add("%-8s %-13s %-11s %3d requests: exit %d: %s", tool, kind, name, hits, code, said)
 	if strings.Contains(said, "panic") || strings.Contains(said, server.Secret) {
 		t.Error(said)
@@ -90,6 +108,6 @@ func toolFault(t *testing.T, tab *table, server *s3test.Server, p *place, image,
 	case tool != "verify" && (said == "" || code != 1):
 		t.Errorf("exit status %d: %q", code, said)
 	case tool == "verify" && code != 3 && name != "zeros" && name != "cut off":
-		t.Errorf("exit status %d: %s%s", code, &stdout, said)
+		t.Errorf("exit status %d: %s%s", code, r.stdout, said)
 	}
 }

@@ -100,3 +100,15 @@ func TestAPanicAtTheEndLetsTheShipperEnd(t *testing.T) {
 		next.Close(time.Now())
 	})
 }
+
+// A watch that cannot be had leaves nothing behind.
+func TestAWatchThatFailsLeavesNoInstance(t *testing.T) {
+	if _, err := watchFile(filepath.Join(t.TempDir(), "missing"), func() {}, func(*group.Panic) {}); err == nil {
+		t.Fatal("a file that is not there is watched")
+	}
+	watches.mu.Lock()
+	defer watches.mu.Unlock()
+	if watches.file != nil {
+		t.Error("an inotify instance without a watch is open")
+	}
+}

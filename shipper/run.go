@@ -113,7 +113,7 @@ func (s *Shipper) begin() {
 	case <-s.ctx.Done():
 	case d := <-s.drains:
 		d.end()
-	case <-time.After(max(s.cfg.Interval, time.Second)):
+	case <-time.After(s.lookEvery()):
 		if err := s.open(); err != nil {
 			s.tell(err)
 		} // else who takes the role tells
@@ -139,7 +139,7 @@ func (s *Shipper) follow() {
 	s.isReady()
 	var again <-chan time.Time
 	if look {
-		again = time.After(max(s.cfg.Interval, time.Second))
+		again = time.After(s.lookEvery())
 	}
 	wake := s.wake
 	if !errors.Is(err, ledger.ErrLocked) {
@@ -170,6 +170,10 @@ func (s *Shipper) follow() {
 	}
 }
 
+// lookEvery is how often is looked at what no event tells of: as often as a batch would be
+// due, and once a second at the most.
+func (s *Shipper) lookEvery() time.Duration { return max(s.cfg.Interval, time.Second) }
+
 // afterClose is how long after a wake a lock that was still held is looked at again.
 const afterClose = 20 * time.Millisecond
 
@@ -198,7 +202,7 @@ func (s *Shipper) lead() error {
 	}
 	var look <-chan time.Time
 	if s.stopWatch == nil {
-		ticker := time.NewTicker(max(s.cfg.Interval, time.Second))
+		ticker := time.NewTicker(s.lookEvery())
 		defer ticker.Stop()
 		look = ticker.C
 	}

@@ -19,7 +19,7 @@ func (s *Shipper) open() error {
 	s.ledger.Store(l)
 	if s.stopWatch, err = s.cfg.watch(l.Path(), s.signal, s.panicked); err != nil {
 		s.stopWatch = nil
-		s.cfg.Log(true, fmt.Sprintf("%v: looking every %v instead", err, s.cfg.Interval))
+		s.cfg.Log(true, fmt.Sprintf("%v: looking every %v instead", err, s.lookEvery()))
 	}
 	return nil
 }

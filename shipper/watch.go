@@ -25,15 +25,16 @@ func watchFile(path string, wake func(), panicked func(*group.Panic)) (stop func
 	if watches.file == nil {
 		fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 		if err != nil {
-			return nil, fmt.Errorf("watch ledger: %w", err)
+			return nil, watchError(err)
 		}
 		watches.file = os.NewFile(uintptr(fd), "inotify")
 		watches.watches = map[int32]map[int]watch{}
 		go watches.read(watches.file)
 	}
+	defer watches.closeUnused()
 	conn, err := watches.file.SyscallConn()
 	if err != nil {
-		return nil, fmt.Errorf("watch ledger: %w", err)
+		return nil, watchError(err)
 	}
 	var wd int
 	if ctl := conn.Control(func(fd uintptr) {
@@ -42,7 +43,7 @@ func watchFile(path string, wake func(), panicked func(*group.Panic)) (stop func
 		err = ctl
 	}
 	if err != nil {
-		return nil, fmt.Errorf("watch ledger %s: %w", path, err)
+		return nil, watchError(err)
 	}
 	id := watches.next
 	watches.next++
@@ -51,6 +52,18 @@ func watchFile(path string, wake func(), panicked func(*group.Panic)) (stop func
 	}
 	watches.watches[int32(wd)][id] = watch{wake, panicked}
 	return func() { watches.remove(int32(wd), id) }, nil
+}
+
+// watchError says which of the system's limits has been met: the errors themselves speak of
+// files and of space.
+func watchError(err error) error {
+	switch err {
+	case unix.EMFILE:
+		err = fmt.Errorf("%w, or inotify instances of this user (fs.inotify.max_user_instances)", err)
+	case unix.ENOSPC:
+		err = fmt.Errorf("all inotify watches of this user are taken (fs.inotify.max_user_watches): %w", err)
+	}
+	return fmt.Errorf("watch ledger: %w", err)
 }
 
 // watches is the process's inotify instance. It ends when its last watch does.
@@ -77,13 +90,19 @@ func (w *watcher) remove(wd int32, id int) {
 		return
 	}
 	delete(w.watches, wd)
-	if len(w.watches) == 0 {
-		w.file.Close() // ends read
-		w.file = nil
+	if w.closeUnused(); w.file == nil {
 		return
 	}
 	if conn, err := w.file.SyscallConn(); err == nil {
 		_ = conn.Control(func(fd uintptr) { _, _ = unix.InotifyRmWatch(int(fd), uint32(wd)) })
+	}
+}
+
+// closeUnused ends an instance without a watch, and with it read.
+func (w *watcher) closeUnused() {
+	if len(w.watches) == 0 {
+		w.file.Close()
+		w.file = nil
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -333,4 +334,57 @@ func TestShip_ASidecarIsNotInTheWay(t *testing.T) {
 	eventually(t, "nothing is left beside the database", func() bool { return !exists(p.db+"-wal") && !exists(p.db+"-shm") })
 	s.end()
 	p.comesBack()
+}
+
+// TestShip_WithoutInotify has a user whose inotify instances, or watches, are all taken: a
+// sidecar says so once, looks from time to time instead, also for the role of another, and
+// a program with walferry does so too.
+func TestShip_WithoutInotify(t *testing.T) {
+	for call, says := range map[string]string{"inotify_init1:error=EMFILE": "max_user_instances", "inotify_add_watch:error=ENOSPC": "max_user_watches"} {
+		t.Run(says, func(t *testing.T) {
+			t.Parallel()
+			strace, err := exec.LookPath("strace")
+			if err != nil {
+				missing(t, "strace", "apt-get install strace")
+			}
+			p := newPlainDatabase(t)
+			without := func(name string, args ...string) *proc {
+				flags := []string{"-D", "-f", "-q", "-o", "/dev/null", "-e", "trace=inotify_init1,inotify_add_watch", "-e", "inject=" + call, name}
+				return start(t, p.dir, p.env, strace, append(flags, args...)...)
+			}
+			sidecar := func() *proc {
+				s := without(artefact(t, "walferry"), "ship", "-watch", "-interval", "30ms", p.db, p.replica)
+				s.expect("watching")
+				return s
+			}
+			first := sidecar()
+			p.arrives("the first ships")
+			a := p.app()
+			a.do("INSERT INTO t(v) VALUES('by a program without walferry');")
+			p.arrives("what wakes nobody")
+			c := client{without(python(t), script("client.py"))}
+			c.do("open")
+			c.exec("INSERT INTO t(v) VALUES('by one with it')")
+			c.confirm()
+			p.arrives("what wakes who cannot watch")
+			second := sidecar()
+			first.kill()
+			eventually(t, "another has taken over", func() bool {
+				by := p.status()["shipper_pid"]
+				return by == float64(second.cmd.Process.Pid) || by == float64(c.cmd.Process.Pid)
+			})
+			c.exec("INSERT INTO t(v) VALUES('the first is dead')")
+			c.confirm()
+			p.arrives("the next ships")
+			c.end()
+			a.finish()
+			second.end()
+			p.comesBack()
+			for who, said := range map[string]string{"the sidecar": first.err.String(), "the program": c.err.String()} {
+				if n := strings.Count(said, says); n != 1 || !strings.Contains(said, "looking every 1s instead") {
+					t.Errorf("%s says it %d times: %s", who, n, said)
+				}
+			}
+		})
+	}
 }

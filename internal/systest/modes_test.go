@@ -119,11 +119,78 @@ func TestModes_SQLiteAnswersAsWithoutUs(t *testing.T) {
 			t.Run(fmt.Sprint(mode, seed), func(t *testing.T) {
 				t.Parallel()
 				p := newPlace(t)
-				d := p.start("differ.py", fmt.Sprint(seed), mode)
-				d.expect("done")
-				d.finish()
-				p.comesBack()
+				p.differ(seed, mode, "")
 			})
+		}
+	}
+}
+
+func (p *place) differ(seed int, mode, extra string) {
+	p.t.Helper()
+	d := p.start("differ.py", fmt.Sprint(seed), mode, extra)
+	d.expect("done")
+	d.finish()
+	p.comesBack()
+}
+
+// TestModes_AsWithoutUsWithASharedCache does so where the connections of a process share one
+// file and cache, by their URIs or by a switch that our own connection must not follow; and
+// where SQLite does not count on what a torn write spares, and so fills the WAL's sectors up.
+func TestModes_AsWithoutUsWithASharedCache(t *testing.T) {
+	for _, extra := range []string{"cache=shared", "shared", "psow=0", "cache=shared&psow=0"} {
+		for seed := range rounds(t, 2) {
+			for _, mode := range []string{"keep", "auto"} {
+				t.Run(fmt.Sprint(extra, mode, seed), func(t *testing.T) {
+					t.Parallel()
+					newPlace(t).differ(2000+seed, mode, extra)
+				})
+			}
+		}
+	}
+}
+
+// TestModes_ASharedCacheUnderThreads has threads write through connections that share one file,
+// while batches are read from it.
+func TestModes_ASharedCacheUnderThreads(t *testing.T) {
+	t.Parallel()
+	for _, vfs := range []string{"walferry", "unix"} { // the second is what is expected
+		p := newPlace(t)
+		p.python(`
+import threading
+def shared():
+    return connect(vfs=sys.argv[1], cache="shared", interval="10ms")
+first = shared()
+first.execute("PRAGMA journal_mode=WAL")
+first.execute("CREATE TABLE t(thread, n, v)")
+done, wrong = [], []
+def write(thread):
+    try:
+        c = shared()
+        for n in range(150):
+            while True:
+                try:
+                    c.execute("INSERT INTO t VALUES(?, ?, randomblob(2000))", (thread, n))
+                    break
+                except sqlite3.OperationalError as e:
+                    if "locked" not in str(e):
+                        raise
+        c.close()
+        done.append(thread)
+    except Exception as e:
+        wrong.append(repr(e))
+threads = [threading.Thread(target=write, args=(i,)) for i in range(4)]
+for t in threads: t.start()
+for t in threads: t.join()
+assert not wrong and len(done) == 4, wrong
+assert first.execute("SELECT thread, count(*), min(n), max(n) FROM t GROUP BY thread").fetchall() == [(i, 150, 0, 149) for i in range(4)]
+assert one(first, "PRAGMA integrity_check") == "ok"
+if sys.argv[1] == "walferry":
+    confirm(first)
+    assert status(first)["state"] == "shipping", status(first)
+first.close()
+`, vfs)
+		if vfs == "walferry" {
+			p.comesBack()
 		}
 	}
 }

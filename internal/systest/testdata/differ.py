@@ -1,21 +1,26 @@
 """Does the same with a database of walferry's and with a plain one, statement by
 statement, through two connections each: what SQLite answers must be the same.
 
-The first argument is a seed, the second what wal= is. Ends with "done" when both
-hold the same and the store has it.
+The first argument is a seed, the second what wal= is, the third parameters of both
+URIs, or "shared" for a cache that all connections of the process share. Ends with "done"
+when both hold the same and the store has it.
 """
+import ctypes
 import random
 from wf import *
 
-seed, mode = int(sys.argv[1]), sys.argv[2]
+seed, mode, extra = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+if extra == "shared":
+    extra = "" # from here on it is what every open does that does not say otherwise
+    ctypes.CDLL("libsqlite3.so.0").sqlite3_enable_shared_cache(1)
 r = random.Random(seed)
 PLAIN = DB + "-plain.db"
 
 
 def open_both():
     """Each opening of ours has its plain one; ours are the application's twins."""
-    ours = sqlite3.connect(uri(wal=mode, interval="10ms"), uri=True, isolation_level=None, timeout=0)
-    return ours, sqlite3.connect(PLAIN, isolation_level=None, timeout=0)
+    ours = sqlite3.connect(f"{uri(wal=mode, interval='10ms')}&{extra}", uri=True, isolation_level=None, timeout=0)
+    return ours, sqlite3.connect(f"file:{PLAIN}?{extra}", uri=True, isolation_level=None, timeout=0)
 
 
 MODES = ["delete", "truncate", "persist", "memory", "wal"]

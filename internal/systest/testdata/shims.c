@@ -6,7 +6,8 @@
 ** BELOW becomes the default VFS before walferry is loaded: "through", which passes
 ** every call on and counts them, or one of SQLite's own. With OVER "over" the database
 ** is opened through such a shim above walferry, with "secret" through one that encrypts
-** the pages. Then it writes, and prints the status. "shims read FILE" reads what that
+** the pages, with "names" through one that opens each file by a name of its own, as
+** SQLite's multiplexor does, of which a WAL's says nothing of the database. Then it writes, and prints the status. "shims read FILE" reads what that
 ** has encrypted.
 */
 #include <sqlite3.h>
@@ -20,12 +21,13 @@ struct file {
   sqlite3_file *real;
   struct through *vfs;
   int is_wal;
+  const char *name; /* of our own; NULL: it is SQLite's */
 };
 
 struct through {
   sqlite3_vfs vfs;
   sqlite3_vfs *root;
-  int secret;
+  int secret, names;
 };
 
 enum { PAGE = 1024, WAL_HEADER = 32, FRAME_HEADER = 24 };
@@ -35,7 +37,23 @@ static int calls;
 #define REAL(p) (calls++, ((struct file *)(p))->real)
 #define CALL(p) (((struct file *)(p))->real->pMethods)
 
-static int t_close(sqlite3_file *p) { return CALL(p)->xClose(REAL(p)); }
+static int t_close(sqlite3_file *p) {
+  int rc = CALL(p)->xClose(REAL(p));
+  if (((struct file *)p)->name) sqlite3_free_filename(((struct file *)p)->name);
+  return rc;
+}
+
+/* The same name elsewhere, with a database's parameters. */
+static const char *name_of_ours(const char *name, int is_wal) {
+  const char *params[40], *key;
+  int n = 0;
+  while (!is_wal && n < 20 && (key = sqlite3_uri_key(name, n)) != 0) {
+    params[2 * n] = key;
+    params[2 * n + 1] = sqlite3_uri_parameter(name, key);
+    n++;
+  }
+  return sqlite3_create_filename(name, "", "", n, params);
+}
 
 /* Encrypts, or decrypts, what of a write or read is of a page; a page looks the same in
 ** the WAL as in the database. */
@@ -88,7 +106,9 @@ static int t_open(sqlite3_vfs *v, const char *name, sqlite3_file *p, int flags, 
   f->vfs = (struct through *)v;
   f->is_wal = (flags & SQLITE_OPEN_WAL) != 0;
   if (!(flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_DB))) return root->xOpen(root, name, p, flags, out);
+  if (f->vfs->names && !(name = f->name = name_of_ours(name, f->is_wal))) return SQLITE_NOMEM;
   int rc = root->xOpen(root, name, f->real, flags, out);
+  if (!f->real->pMethods && f->name) sqlite3_free_filename(f->name);
   if (f->real->pMethods) {
     const sqlite3_io_methods *m = f->real->pMethods;
     f->methods = (sqlite3_io_methods){m->iVersion > 2 && f->vfs->secret ? 2 : m->iVersion, t_close, t_read, t_write, t_truncate, t_sync, t_size, t_lock, t_unlock,
@@ -167,7 +187,8 @@ int main(int argc, char **argv) {
   sqlite3_close(db);
   const char *vfs = "walferry";
   over.secret = strcmp(argv[3], "secret") == 0;
-  if (over.secret || strcmp(argv[3], "over") == 0) put(&over, vfs = "over", "walferry", 0);
+  over.names = strcmp(argv[3], "names") == 0;
+  if (over.secret || over.names || strcmp(argv[3], "over") == 0) put(&over, vfs = "over", "walferry", 0);
   calls = 0;
   if (sqlite3_open_v2(argv[4], &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, vfs) != SQLITE_OK) {
     fprintf(stderr, "open: %s\n", sqlite3_errmsg(db));

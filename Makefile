@@ -33,7 +33,7 @@ help:
 	@echo 'make test-sqlite the tests of SQLite itself, over walferry; SUITE=full: hours'
 	@echo 'make crash      kills processes and cuts the power at ROUNDS=10000 steps each; SEED=n repeats'
 	@echo 'make faults     every call of ours to the file system and the store failing in every way (about 20 minutes)'
-	@echo 'make fuzz       each fuzzer for FUZZTIME ($(FUZZTIME))'
+	@echo 'make fuzz       each fuzzer for FUZZTIME ($(FUZZTIME)); FUZZ=Options: those of that name'
 	@echo 'make test-large a transaction of LARGE=$(LARGE) megabytes'
 	@echo 'make check      formatting, vet, staticcheck, warnings of the C compiler'
 	@echo 'make model      every interleaving of the protocol, to a bound; MODEL_FLAGS=-rules shows what rules are for'
@@ -154,10 +154,12 @@ faults: build tools
 	@.ci/need strace:strace sqlite3:sqlite3 python3:python3
 	WALFERRY_TEST_FAULTS=all $(GO) test -timeout 60m -parallel 6 -v -run 'TestFault' ./internal/systest
 
+# FUZZ is a pattern of the fuzzers' names.
 FUZZTIME ?= 30s
+FUZZ     ?= .
 fuzz:
 	@for f in $$(grep -rl --include='*_test.go' --exclude-dir=dist '^func Fuzz' . | sort); do \
-		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$f); do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$f | grep -E '$(FUZZ)'); do \
 			echo "== $$(dirname $$f) $$name, $(FUZZTIME)"; \
 			$(GO) test ./$$(dirname $$f) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \
 		done; \

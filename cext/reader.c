@@ -173,6 +173,9 @@ static int open_reader(const char *path, int scan, struct wf_reader **out, char 
     result = WF_NOTWAL;
     if (err) *err = sqlite3_mprintf("it is encrypted, or none of SQLite's, and nothing is known of it before its first commit in WAL mode; "
                                     "PRAGMA journal_mode=WAL lets it ship");
+  } else if (rc == SQLITE_CORRUPT && !r->f->index && wf_is_rollback(r->f)) {
+    result = WF_NOTWAL; /* and no more shippable a moment later, so nobody is to wait for that */
+    if (err) *err = sqlite3_mprintf("SQLite finds it malformed, and cannot switch it to WAL mode");
   } else if (rc != SQLITE_OK) {
     say(err, "cannot read the database", r->conn);
   } else if (!r->f->index) {

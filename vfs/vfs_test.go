@@ -389,3 +389,29 @@ func TestAHotJournalIsLeftToTheApplicationWithWALKeep(t *testing.T) {
 	c.exec("PRAGMA journal_mode=WAL")
 	c.sync()
 }
+
+// A close waits for what may still arrive. Of a database that is cut short and not in WAL
+// mode nothing can, however often it is read.
+func TestNobodyWaitsForAMalformedDatabaseThatIsNotInWALMode(t *testing.T) {
+	for _, mode := range [][]vfs.Option{{vfs.WithKeepJournalMode()}, nil} {
+		p := newPlace(t, "")
+		c := p.plain()
+		c.exec("CREATE TABLE t(a)")
+		c.exec("INSERT INTO t VALUES(zeroblob(100000))")
+		c.close()
+		if err := os.Truncate(p.path, 8192); err != nil {
+			t.Fatal(err)
+		}
+		db, err := vfs.Open(p.path, append(mode, vfs.WithReplica("file://"+p.replica))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Sync(t.Context()); err == nil || !strings.Contains(err.Error(), "malformed") {
+			t.Errorf("sync: %v", err)
+		}
+		if s := db.Status(); s.State != "not_wal" {
+			t.Errorf("status: %+v", s)
+		}
+		db.Close()
+	}
+}

@@ -10,8 +10,10 @@
 
 /* Longest that a lock is retried, in milliseconds. */
 enum {
-  YIELD_MS = 50,  /* for our reader to give way */
-  OURS_MS = 1000, /* for a connection of ours to open or close: it may sync the disk */
+  YIELD_MS = 50,  /* for our reader to give way to a restart of the WAL, which may be for a commit; it is no
+                  ** error if it does not, and the WAL only grows */
+  OURS_MS = 1000, /* for a connection of ours to open or close: it may sync the disk; and for all of them to
+                  ** end, where BUSY would be an error of the application's */
 };
 
 /* What a lock that is BUSY waits for. */
@@ -70,7 +72,7 @@ static int again(struct wf_file *f, struct patience *p) {
     p->last = 1; /* it may have gone since the lock was tried */
     return 1;
   }
-  if (!p->until) p->until = wf_now_ms() + (p->what >= YIELD_RESET ? YIELD_MS : OURS_MS);
+  if (!p->until) p->until = wf_now_ms() + (p->what == YIELD_RESET ? YIELD_MS : OURS_MS);
   if (wf_now_ms() >= p->until) return 0;
   nanosleep(&moment, 0);
   return 1;
@@ -95,6 +97,14 @@ int wf_lock(sqlite3_file *p, int level) {
     if (level == SQLITE_LOCK_EXCLUSIVE) wf_catch_up(f);
   }
   return rc;
+}
+
+/* The application wants a rollback journal, and has not seen yet that we have switched the
+** database to WAL mode: it would believe that it has its way already. */
+void wf_leave_wal(struct wf_file *f) {
+  struct patience patience = {YIELD_ALL, 0, 0};
+  while (!wf_set_journal_mode(f->path, "delete") && again(f, &patience)) {
+  }
 }
 
 /* The application has just let go of a database that is not in WAL mode. */

@@ -188,7 +188,7 @@ int wf_pragma(struct wf_file *f, char **arg) {
     atomic_store(&f->db->explicit_mode, other);
     /* A connection that has not read since we switched the database believes that
     ** it is in its old mode still, and would leave it as it is. */
-    if (other && !f->index && atomic_load(&f->db->auto_wal) && !atomic_load(&wf.forked)) wf_set_journal_mode(f->path, "delete");
+    if (other && !f->index && atomic_load(&f->db->auto_wal) && !atomic_load(&wf.forked)) wf_leave_wal(f);
   }
   return SQLITE_NOTFOUND;
 }

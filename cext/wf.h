@@ -135,6 +135,7 @@ int wf_is_rollback(struct wf_file *f);
 /* lock.c */
 int wf_give_way(struct wf_file *f, uint32_t bit);
 void wf_try_wal(struct wf_file *f);
+void wf_leave_wal(struct wf_file *f);
 int wf_lock(sqlite3_file *p, int level);
 int wf_unlock(sqlite3_file *p, int level);
 int wf_shm_map(sqlite3_file *p, int region, int size, int extend, void volatile **out);

@@ -44,16 +44,27 @@ count_by_thread() {
     s/^} gSyscall = .*/&\nstatic __thread struct TestSyscallGlobal faults;/' ../src/src/test_syscall.c
 }
 
-if [ ! -e "$root/objects/done" ]; then
+# What a test has logged comes to Tcl, which only the thread that asked for it may enter. A
+# thread of walferry's logs too: what it cannot read.
+log_by_thread() {
+  sed -i -E 's/^\} logcallback = .*/&\nstatic __thread int logs;/
+    s/^static void xLogcallback\(.*\{$/&\n  if( !logs ) return;/
+    s/sqlite3_config\(SQLITE_CONFIG_LOG, xLogcallback/logs = 1; &/' ../src/src/test1.c
+}
+
+if [ ! -e "$root/objects/by-thread" ]; then
   echo 'building testfixture of it (a minute, once)'
   mkdir -p "$root/build" "$root/objects"
   cd "$root/build"
   [ -e Makefile ] || ../src/configure --with-tcl="$tcl" > configure.log
   [ -e counted ] || count_by_thread
   touch counted
+  [ -e logged ] || log_by_thread
+  touch logged
   generate sqlite3.c # and the headers that the other sources include
   generate objects
-  touch "$root/objects/done"
+  rm -f "$root/plain" "$root/walferry"
+  touch "$root/objects/by-thread"
 fi
 
 link() { # OUTPUT, and what it gets beside the objects

@@ -24,9 +24,12 @@ if {$aside ne ""} {
   proc set_aside {path} {
     if {![file_of_tcl isfile $path-ledger] || ![file_of_tcl isfile $path]} return
     set replica $::env(SUITE_REPLICAS)$path
-    set fd [open $path rb]
-    set head [read $fd 20]
-    close $fd
+    set head ""
+    if {[file_of_tcl readable $path]} {
+      set fd [open $path rb]
+      set head [read $fd 20]
+      close $fd
+    }
     set dir $::aside/[incr ::aside_count]
     if {[string range $head 18 19] eq "\2\2" && $::aside_count <= $::env(SUITE_ASIDE_MAX)} {
       file_of_tcl mkdir $dir

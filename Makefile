@@ -31,7 +31,7 @@ help:
 	@echo 'make demo       ships a database to a directory, kills the writer, restores'
 	@echo 'make test       all tests; builds the tools they need first'
 	@echo 'make test-sqlite the tests of SQLite itself, over walferry; SUITE=full: hours'
-	@echo 'make crash      kills processes and cuts the power at ROUNDS=10000 steps each; SEED=n repeats'
+	@echo 'make crash      kills processes and cuts the power at ROUNDS=10000 steps each, or for MINUTES; SEED=n repeats'
 	@echo 'make faults     every call of ours to the file system and the store failing in every way (about 20 minutes)'
 	@echo 'make fuzz       each fuzzer for FUZZTIME ($(FUZZTIME)); FUZZ=Options: those of that name'
 	@echo 'make test-large a transaction of LARGE=$(LARGE) megabytes'
@@ -131,13 +131,15 @@ test-system: build tools
 	$(GO) test -timeout 20m ./internal/systest/... ./internal/bench/... ./internal/crash/... ./internal/soak/...
 
 # The campaign of kills and power cuts, some hundred rounds of which are in `make test`.
-# CRASH is a pattern of the tests' names: Killed, PowerCut.
-ROUNDS ?= 10000
-CRASH  ?= .
+# CRASH is a pattern of the tests' names: Killed, PowerCut. With MINUTES each ends after as many,
+# if its rounds have not ended before.
+ROUNDS  ?= 10000
+MINUTES ?=
+CRASH   ?= .
 
 crash:
 	@mkdir -p $(DIST)/crash
-	WALFERRY_TEST_ROUNDS=$(ROUNDS) WALFERRY_TEST_SEED=$(SEED) WALFERRY_TEST_EVIDENCE=$(CURDIR)/$(DIST)/crash \
+	WALFERRY_TEST_ROUNDS=$(ROUNDS) WALFERRY_TEST_MINUTES=$(MINUTES) WALFERRY_TEST_SEED=$(SEED) WALFERRY_TEST_EVIDENCE=$(CURDIR)/$(DIST)/crash \
 		$(GO) test -v -count 1 -timeout 0 -run '$(CRASH)' ./internal/crash
 
 # SQLite's own tests, from Debian's source of the sqlite3 that is installed, over the plain

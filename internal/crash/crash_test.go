@@ -61,7 +61,7 @@ func TestInvariant7_KilledAtAnyStepItGoesOnWhereItWas(t *testing.T) { campaign(t
 // synced, some of it or all.
 func TestInvariant7_APowerCutAtAnyStepLosesNothingThatWasPromised(t *testing.T) { campaign(t, true) }
 
-// campaign lives one life after the other until enough rounds are over. A life's
+// campaign lives one life after the other until enough rounds are over, or the time. A life's
 // seed is the campaign's and the number of the life, so one that fails is repeated
 // by its seed alone.
 func campaign(t *testing.T, power bool) {
@@ -71,6 +71,9 @@ func campaign(t *testing.T, power bool) {
 	began := time.Now()
 	var left, lives atomic.Int64
 	left.Store(rounds)
+	if minutes := setting(t, "WALFERRY_TEST_MINUTES", 0); minutes > 0 {
+		defer time.AfterFunc(time.Duration(minutes)*time.Minute, func() { left.Store(0) }).Stop()
+	}
 	var workers sync.WaitGroup
 	for range setting(t, "WALFERRY_TEST_WORKERS", 6) { // that wait for most of the time
 		workers.Go(func() {

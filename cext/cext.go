@@ -60,7 +60,12 @@ type Handler interface {
 
 	// Panicked is told what a call of the above was stopped by.
 	Panicked(*group.Panic)
+
+	ReplicaHandler
 }
+
+// ErrNoPragma is returned where a PRAGMA is none of walferry's.
+var ErrNoPragma = errors.New("no such PRAGMA")
 
 // Opened is the answer to an open.
 type Opened struct {

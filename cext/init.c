@@ -12,8 +12,8 @@
 #define PUBLIC __attribute__((visibility("default")))
 
 #ifdef SQLITE3VFS_LOADABLE_EXT
-/* The one definition in the extension; every other file declares it. */
-const sqlite3_api_routines *sqlite3_api = 0;
+/* Every other file declares it. Weak, since psanford/sqlite3vfs has one of that name too. */
+__attribute__((weak)) const sqlite3_api_routines *sqlite3_api = 0;
 #endif
 
 static void at_exit(void) {

@@ -443,7 +443,8 @@ int wf_register(int make_default, char **err) {
     walferry_vfs.szOsFile = (int)((sizeof(struct wf_file) + 7) & ~(size_t)7) + root->szOsFile;
     walferry_vfs.mxPathname = root->mxPathname;
     wf_process_begins();
-    return sqlite3_vfs_register(&walferry_vfs, make_default);
+    int rc = wf_replica_register();
+    return rc == SQLITE_OK ? sqlite3_vfs_register(&walferry_vfs, make_default) : rc;
   }
   return SQLITE_OK;
 }

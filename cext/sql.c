@@ -195,12 +195,19 @@ int wf_pragma(struct wf_file *f, char **arg) {
 
 /* ---- functions --------------------------------------------------------- */
 
-/* The file of the schema that the last argument names, main without one. */
+/* The schema that the last argument names, main without one; NULL for NULL. */
+static const char *schema_of(int argc, sqlite3_value **argv, int at) {
+  return argc > at ? (const char *)sqlite3_value_text(argv[at]) : "main";
+}
+
+/* Its file. */
 static struct wf_file *file_of(sqlite3_context *ctx, int argc, sqlite3_value **argv, int at) {
   struct wf_file *f = 0;
-  const char *schema = argc > at ? (const char *)sqlite3_value_text(argv[at]) : "main";
+  const char *schema = schema_of(argc, argv, at);
   if (!schema || sqlite3_file_control(sqlite3_context_db_handle(ctx), schema, WF_FCNTL_FILE, &f) != SQLITE_OK || !f) {
-    sqlite3_result_error(ctx, "walferry: this database was not opened with vfs=walferry", -1);
+    sqlite3_result_error(ctx, schema && wf_is_replica(sqlite3_context_db_handle(ctx), schema)
+                                  ? "walferry: this is a replica, to which nobody commits: ask the database that ships to it"
+                                  : "walferry: this database was not opened with vfs=walferry", -1);
     return 0;
   }
   return f;
@@ -256,22 +263,30 @@ static struct wf_file *file_of_token(sqlite3 *db, uint64_t epoch) {
 }
 
 /* walferry_wait(token, timeout_ms [, schema]): 1 once the token's commits are in
-** the store, 0 when the time is over, an error where that cannot be known. */
+** the store, or can be read where the database is a replica; 0 when the time is over, an
+** error where that cannot be known. */
 static void f_wait(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
   uint64_t epoch, window;
   char *err = 0;
-  struct wf_file *f = file_of(ctx, argc, argv, 2);
-  if (!f) return;
+  sqlite3 *db = sqlite3_context_db_handle(ctx);
+  const char *schema = schema_of(argc, argv, 2);
+  int is_replica = schema && wf_is_replica(db, schema);
+  struct wf_file *f = is_replica ? 0 : file_of(ctx, argc, argv, 2);
+  if (!f && !is_replica) return;
   if (!parse_token((const char *)sqlite3_value_text(argv[0]), &epoch, &window)) {
     sqlite3_result_error(ctx, "walferry: not a token of walferry_token()", -1);
     return;
   }
-  struct wf_file *its = file_of_token(sqlite3_context_db_handle(ctx), epoch);
-  if (its) f = its;
   int64_t timeout = sqlite3_value_int64(argv[1]);
   if (timeout < 0) timeout = 0;
   if (timeout > INT64_MAX / 4) timeout = INT64_MAX / 4;
-  int rc = wf_wait(f, epoch, window, timeout, &err);
+  int rc;
+  if (is_replica) {
+    rc = wf_replica_wait(db, schema, epoch, window, timeout, &err);
+  } else {
+    struct wf_file *its = file_of_token(db, epoch);
+    rc = wf_wait(its ? its : f, epoch, window, timeout, &err);
+  }
   if (rc < 0) result_error(ctx, err);
   else sqlite3_result_int(ctx, rc);
 }
@@ -298,9 +313,18 @@ static void f_mark(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
   }
 }
 
-/* walferry_txid([schema]): the newest object in the store, NULL before the first. */
+/* walferry_txid([schema]): the newest object in the store, NULL before the first; of a replica
+** the state that is read. */
 static void f_txid(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
   char *err = 0, text[32];
+  sqlite3 *db = sqlite3_context_db_handle(ctx);
+  const char *schema = schema_of(argc, argv, 0);
+  if (schema && wf_is_replica(db, schema)) {
+    char *txid = wf_replica_txid(db, schema, &err);
+    if (txid) sqlite3_result_text(ctx, txid, -1, sqlite3_free);
+    else result_error(ctx, err);
+    return;
+  }
   struct wf_file *f = file_of(ctx, argc, argv, 0);
   struct wf_ledger *h = f ? ledger_or_say(f, &err) : 0;
   if (!f) return;

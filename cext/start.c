@@ -30,6 +30,9 @@ extern void walferryGoClose(uint64_t handle);
 extern char *walferryGoStatus(uint64_t handle);
 extern int walferryGoMark(uint64_t handle, char *name, uint64_t *txid, char **err);
 extern void walferryGoExit(void);
+extern int walferryGoReplicaStart(char **err);
+extern int walferryGoReplicaPragma(uint64_t handle, char *name, char *value, char **out);
+extern int walferryGoReplicaWait(uint64_t handle, uint64_t epoch, uint64_t window, int64_t timeout_ms, char **err);
 
 extern char **environ;
 
@@ -64,7 +67,8 @@ static int begin(char **err) {
   int rc = walferryGoReady(err);
   if (rc != SQLITE_OK) return rc;
   wf.hooks = (struct wf_hooks){walferryGoCheck,  walferryGoOpen, walferryGoLast, walferryGoClose,
-                               walferryGoStatus, walferryGoMark, walferryGoExit};
+                               walferryGoStatus, walferryGoMark, walferryGoExit,
+                               walferryGoReplicaStart, walferryGoReplicaPragma, walferryGoReplicaWait};
   atomic_store(&wf.go, WF_GO_RUNS);
   return SQLITE_OK;
 }

@@ -20,6 +20,7 @@ extern const sqlite3_api_routines *sqlite3_api; /* init.c defines it */
 #define WF_CHUNK_SEGMENTS 512
 
 #define WF_VFS_NAME "walferry"
+#define WF_REPLICA_NAME "walferry-replica"
 #define WF_VERSION "0.1.0" /* and internal/version */
 #define WF_MIN_SQLITE 3040001
 #define WF_MIN_SQLITE_TEXT "3.40.1"
@@ -27,6 +28,9 @@ extern const sqlite3_api_routines *sqlite3_api; /* init.c defines it */
 /* A file control of ours: *(struct wf_file **)arg becomes the file. Shims
 ** above us pass it down as they must pass what they do not know. */
 #define WF_FCNTL_FILE 0x77616c66
+
+/* Another, of a replica's: *(uint64_t *)arg becomes Go's name for it. */
+#define WF_FCNTL_REPLICA 0x77616c72
 
 /* Words of the header of the wal-index, in 32-bit units (wal.c, WalIndexHdr). */
 enum { HDR_ICHANGE = 2, HDR_FLAGS = 3, HDR_MXFRAME = 4, HDR_NPAGE = 5,
@@ -104,6 +108,10 @@ struct wf_hooks {
   char *(*status)(uint64_t handle); /* JSON, from sqlite3_malloc */
   int (*mark)(uint64_t handle, char *name, uint64_t *txid, char **err);
   void (*exit)(void);
+
+  int (*replica_start)(char **err); /* registers the package's VFS, once */
+  int (*replica_pragma)(uint64_t handle, char *name, char *value, char **out);
+  int (*replica_wait)(uint64_t handle, uint64_t epoch, uint64_t window, int64_t timeout_ms, char **err);
 };
 
 /* What has become of Go in this process. */
@@ -191,6 +199,14 @@ int wf_functions(sqlite3 *db);
 int wf_pragma(struct wf_file *f, char **arg);
 int wf_wait(struct wf_file *f, uint64_t epoch, uint64_t window, int64_t timeout_ms, char **err);
 int wf_ship_now(struct wf_file *f, int64_t timeout_ms, uint64_t *txid, char **err);
+
+/* replica.c */
+int wf_replica_register(void);
+void wf_replica_opened(uint64_t handle);
+int wf_replica_interrupted(void);
+int wf_is_replica(sqlite3 *db, const char *schema);
+int wf_replica_wait(sqlite3 *db, const char *schema, uint64_t epoch, uint64_t window, int64_t timeout_ms, char **err);
+char *wf_replica_txid(sqlite3 *db, const char *schema, char **err);
 
 /* init.c */
 int wf_start(int make_default, char **err);

@@ -36,6 +36,7 @@ type object struct {
 	pages    int    // that the file holds
 	headSum  uint64
 	checksum uint64 // of the database; 0: not known
+	window   objstore.Window
 	position Position
 }
 
@@ -99,6 +100,7 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 	}
 	s.noteUndone(h)
 	if o != nil {
+		o.window = objstore.Window{Epoch: atomic.LoadUint64(&h.Epoch), Number: window}
 		err := s.cfg.Sync()
 		if err == nil {
 			err = s.prepare(l, o)

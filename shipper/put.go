@@ -61,7 +61,7 @@ func objectOf(txid ltx.TXID) objstore.Object {
 // Drain's time is over or an earlier attempt turns out to be there.
 func (s *Shipper) put(o *object, d *Drain) (again time.Duration, err error) {
 	name := objectOf(o.txid)
-	meta := objstore.Meta{Timestamp: o.time, Checksum: o.checksum}
+	meta := objstore.Meta{Timestamp: o.time, Checksum: o.checksum, Window: o.window}
 	for {
 		s.attempt()
 		began := bootTime()

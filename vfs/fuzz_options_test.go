@@ -16,7 +16,7 @@ func FuzzOptions(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, value string) {
 		o := defaults()
 		o.replica = "file:///nowhere"
-		err := o.fromURI(map[string]string{name: value})
+		err := o.fromURI(shipOptions, map[string]string{name: value})
 		if err == nil {
 			err = o.validate()
 		}

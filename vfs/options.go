@@ -14,6 +14,7 @@ import (
 	"github.com/walferry/walferry/cext"
 	"github.com/walferry/walferry/internal/history"
 	"github.com/walferry/walferry/internal/objstore"
+	"github.com/walferry/walferry/internal/replica"
 	"github.com/walferry/walferry/shipper"
 )
 
@@ -32,10 +33,12 @@ type options struct {
 	invalid      error // what an Option was given that it cannot take
 	store        objstore.Options
 	logLevel     int
+	read         replica.Options // of a replica that is read; the other fields but replica, store and logLevel are not for it
 }
 
 func defaults() options {
 	o := options{interval: time.Second, closeTimeout: 10 * time.Second, logLevel: cext.LogError}
+	o.read = replica.Options{Poll: time.Second, Timeout: 30 * time.Second, CacheSize: 64 << 20}
 	o.keep = shipper.Keep{SnapshotInterval: day, Policy: history.Policy{L0: 5 * time.Minute, Marks: 7 * day}}
 	o.keep.Policy.Retention, _ = history.ParseLimits("24h")
 	return o
@@ -63,8 +66,26 @@ type option struct {
 	set       func(o *options, value string) error
 }
 
-var allOptions = []option{
+// commonOptions are those of a database that ships and of a replica that is read.
+var commonOptions = []option{
 	{"replica", "WALFERRY_REPLICA", func(o *options, v string) error { o.replica = v; return nil }},
+	{"endpoint", "", func(o *options, v string) error { o.store.Endpoint = v; return nil }},
+	{"region", "", func(o *options, v string) error { o.store.Region = v; return nil }},
+	{"path_style", "", func(o *options, v string) error {
+		on, err := boolean(v)
+		if o.store.PathStyle = "0"; on {
+			o.store.PathStyle = "1"
+		}
+		return err
+	}},
+	{"log", "WALFERRY_LOG", func(o *options, v string) error {
+		levels := []string{"off", "error", "info", "debug"}
+		o.logLevel = max(0, slices.Index(levels, v))
+		return oneOf(v, levels...)
+	}},
+}
+
+var shipOptions = append([]option{
 	{"interval", "WALFERRY_INTERVAL", func(o *options, v string) (err error) {
 		o.interval, err = duration(v, minInterval, maxInterval, "a duration from 10ms to 1h, such as 1s")
 		return err
@@ -101,26 +122,12 @@ var allOptions = []option{
 		return err
 	}},
 	{"default", "WALFERRY_DEFAULT", func(o *options, v string) (err error) { o.makeDefault, err = boolean(v); return err }},
-	{"endpoint", "", func(o *options, v string) error { o.store.Endpoint = v; return nil }},
-	{"region", "", func(o *options, v string) error { o.store.Region = v; return nil }},
-	{"path_style", "", func(o *options, v string) error {
-		on, err := boolean(v)
-		if o.store.PathStyle = "0"; on {
-			o.store.PathStyle = "1"
-		}
-		return err
-	}},
-	{"log", "WALFERRY_LOG", func(o *options, v string) error {
-		levels := []string{"off", "error", "info", "debug"}
-		o.logLevel = max(0, slices.Index(levels, v))
-		return oneOf(v, levels...)
-	}},
-}
+}, commonOptions...)
 
-// apply sets the options that get has a value for. The error names the option,
+// apply sets those of all options that get has a value for. The error names the option,
 // its value and what is allowed.
-func (o *options) apply(from string, get func(option) (string, bool)) error {
-	for _, opt := range allOptions {
+func (o *options) apply(all []option, from string, get func(option) (string, bool)) error {
+	for _, opt := range all {
 		v, ok := get(opt)
 		if !ok {
 			continue
@@ -140,8 +147,8 @@ func (o *options) apply(from string, get func(option) (string, bool)) error {
 }
 
 // fromEnvironment sets what the environment gives for a database.
-func (o *options) fromEnvironment(path string) error {
-	err := o.apply("environment", func(opt option) (string, bool) {
+func (o *options) fromEnvironment(all []option, path string) error {
+	err := o.apply(all, "environment", func(opt option) (string, bool) {
 		if opt.env == "" {
 			return "", false
 		}
@@ -153,8 +160,8 @@ func (o *options) fromEnvironment(path string) error {
 }
 
 // fromURI sets what a URI's parameters give.
-func (o *options) fromURI(params map[string]string) error {
-	return o.apply("option", func(opt option) (string, bool) {
+func (o *options) fromURI(all []option, params map[string]string) error {
+	return o.apply(all, "option", func(opt option) (string, bool) {
 		v, ok := params[opt.name]
 		return v, ok
 	})
@@ -288,6 +295,10 @@ func (o *options) validate() error {
 	if o.closeTimeout < 0 {
 		return fmt.Errorf("close timeout %v: allowed is 0 or more", o.closeTimeout)
 	}
+	return o.validateReplica()
+}
+
+func (o *options) validateReplica() error {
 	if o.replica == "" {
 		return errors.New("no replica given: add replica=file:///dir or replica=s3://bucket/prefix to the URI, or set WALFERRY_REPLICA")
 	}

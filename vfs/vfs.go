@@ -47,7 +47,7 @@ func Register(opts ...Option) error {
 	here.registered = opts
 	here.mu.Unlock()
 	var env options
-	if err := env.fromEnvironment(""); err != nil {
+	if err := env.fromEnvironment(shipOptions, ""); err != nil {
 		return fmt.Errorf("walferry: %w", err)
 	}
 	if o.makeDefault && o.replica == "" && env.replica == "" {
@@ -61,8 +61,16 @@ var errDefaultWithoutReplica = errors.New("walferry cannot be the default VFS wi
 // optionsFor collects a database's options: defaults, environment, Register or
 // Open, URI.
 func (p *process) optionsFor(path string, opts []Option, params map[string]string) (options, error) {
+	o, err := p.collect(shipOptions, path, opts, params)
+	if err != nil {
+		return o, err
+	}
+	return o, o.validate()
+}
+
+func (p *process) collect(all []option, path string, opts []Option, params map[string]string) (options, error) {
 	o := defaults()
-	if err := o.fromEnvironment(path); err != nil {
+	if err := o.fromEnvironment(all, path); err != nil {
 		return o, err
 	}
 	p.mu.Lock()
@@ -75,10 +83,7 @@ func (p *process) optionsFor(path string, opts []Option, params map[string]strin
 		set(&o)
 	}
 	o.replica = expand(o.replica, path)
-	if err := o.fromURI(params); err != nil {
-		return o, err
-	}
-	return o, o.validate()
+	return o, o.fromURI(all, params)
 }
 
 // Check is called by the shim before a database's file is opened or made. It takes as

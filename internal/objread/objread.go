@@ -24,6 +24,7 @@ type Reader struct {
 	o     objstore.Object
 
 	off    int64
+	end    int64
 	body   io.ReadCloser
 	cancel context.CancelFunc
 	watch  *time.Timer // cancels a request that stalls
@@ -32,7 +33,12 @@ type Reader struct {
 // New returns a Reader of o, which asks the store for nothing before its first Read.
 // The caller closes it.
 func New(ctx context.Context, store objstore.Store, o objstore.Object) *Reader {
-	return &Reader{ctx: ctx, store: store, o: o}
+	return &Reader{ctx: ctx, store: store, o: o, end: o.Size}
+}
+
+// NewRange returns a Reader of n bytes of o from an offset.
+func NewRange(ctx context.Context, store objstore.Store, o objstore.Object, off, n int64) *Reader {
+	return &Reader{ctx: ctx, store: store, o: o, off: off, end: off + n}
 }
 
 // Read is part of io.Reader.
@@ -55,12 +61,16 @@ func (r *Reader) Read(b []byte) (int, error) {
 
 func (r *Reader) try(b []byte) (int, error) {
 	if r.body == nil {
-		if r.off >= r.o.Size {
+		if r.off >= r.end {
 			return 0, io.EOF // a store refuses a range behind the end
+		}
+		n := int64(-1)
+		if r.end < r.o.Size {
+			n = r.end - r.off
 		}
 		ctx, cancel := context.WithCancel(r.ctx)
 		r.watch = time.AfterFunc(stall, cancel)
-		body, err := r.store.Open(ctx, r.o, r.off, -1)
+		body, err := r.store.Open(ctx, r.o, r.off, n)
 		if err != nil {
 			r.watch.Stop()
 			cancel()

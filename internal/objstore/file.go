@@ -17,9 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// xattrChecksum holds Meta's checksum as 16 hexadecimal digits. The time is the
-// file's own, as Litestream reads it.
-const xattrChecksum = "user.walferry.checksum"
+// Meta's checksum, as 16 hexadecimal digits, and its window. The time is the file's own, as
+// Litestream reads it.
+const (
+	xattrChecksum = "user.walferry.checksum"
+	xattrWindow   = "user.walferry.window"
+)
 
 // fileStore keeps a replica as <dir>/ltx/<level>/<name>.
 type fileStore struct {
@@ -123,11 +126,19 @@ func (s *fileStore) Meta(ctx context.Context, o Object) (Meta, error) {
 		return Meta{}, s.fail("read metadata of", o, err)
 	}
 	m := Meta{Timestamp: info.ModTime().UTC()}
-	var b [16]byte
-	if n, err := unix.Getxattr(s.path(o), xattrChecksum, b[:]); err == nil && n == len(b) {
-		m.Checksum, _ = strconv.ParseUint(string(b[:]), 16, 64)
-	}
+	m.Checksum, _ = strconv.ParseUint(s.attribute(o, xattrChecksum), 16, 64)
+	m.Window = parseWindow(s.attribute(o, xattrWindow))
 	return m, nil
+}
+
+// attribute is empty where there is none.
+func (s *fileStore) attribute(o Object, name string) string {
+	var b [64]byte
+	n, err := unix.Getxattr(s.path(o), name, b[:])
+	if err != nil {
+		return ""
+	}
+	return string(b[:n])
 }
 
 // Remove is part of Store.

@@ -82,15 +82,20 @@ func copyBody(ctx context.Context, w io.Writer, body Body) error {
 	return ctx.Err()
 }
 
-// stamp gives a file its metadata. The checksum is a help and not a promise: a
+// stamp gives a file its metadata. What is beside the time is a help and not a promise: a
 // file system without extended attributes does without.
 func stamp(f *os.File, m Meta) error {
-	if m.Checksum != 0 {
-		err := unix.Fsetxattr(int(f.Fd()), xattrChecksum, fmt.Appendf(nil, "%016x", m.Checksum), 0)
-		switch err {
+	for _, attr := range []struct {
+		name, value string
+		known       bool
+	}{{xattrChecksum, fmt.Sprintf("%016x", m.Checksum), m.Checksum != 0}, {xattrWindow, m.Window.String(), m.Window != Window{}}} {
+		if !attr.known {
+			continue
+		}
+		switch err := unix.Fsetxattr(int(f.Fd()), attr.name, []byte(attr.value), 0); err {
 		case nil, unix.ENOTSUP, unix.ENOSYS, unix.EPERM, unix.E2BIG:
 		default:
-			return fmt.Errorf("set %s: %w", xattrChecksum, err)
+			return fmt.Errorf("set %s: %w", attr.name, err)
 		}
 	}
 	if m.Timestamp.IsZero() {

@@ -36,6 +36,24 @@ func (o Object) String() string { return fmt.Sprintf("level %d %s", o.Level, o.N
 type Meta struct {
 	Timestamp time.Time // the LTX header's time, in whole milliseconds
 	Checksum  uint64    // of the database after this object; 0 where it is not known
+
+	// Window: every commit of the writer's windows up to this one is in the state that the
+	// object leads to, as its tokens count them. The zero Window is not known.
+	Window Window
+}
+
+// Window is one of a writer's, which it numbers from 1 in each of its epochs.
+type Window struct{ Epoch, Number uint64 }
+
+// String is how a window travels, and how tokens are written.
+func (w Window) String() string { return fmt.Sprintf("%012x-%d", w.Epoch, w.Number) }
+
+// parseWindow returns the zero Window for what String has not written.
+func parseWindow(s string) (w Window) {
+	if _, err := fmt.Sscanf(s, "%x-%d", &w.Epoch, &w.Number); err != nil || w.String() != s {
+		return Window{}
+	}
+	return w
 }
 
 // Body is what an object holds. It is read more than once where a request is

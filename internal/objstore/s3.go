@@ -21,6 +21,7 @@ import (
 const (
 	metaTimestamp = "litestream-timestamp" // RFC 3339 with nanoseconds, UTC
 	metaChecksum  = "walferry-checksum"    // 16 hexadecimal digits
+	metaWindow    = "walferry-window"      // as Window.String has it
 )
 
 // s3Store keeps a replica in a bucket. minio-go was chosen for its size: half
@@ -178,6 +179,8 @@ func (s *s3Store) Meta(ctx context.Context, o Object) (Meta, error) {
 			}
 		case metaChecksum:
 			m.Checksum, _ = strconv.ParseUint(v, 16, 64)
+		case metaWindow:
+			m.Window = parseWindow(v)
 		}
 	}
 	m.Timestamp = m.Timestamp.UTC()

@@ -98,6 +98,9 @@ func (s *s3Store) options(m Meta) minio.PutObjectOptions {
 	if m.Checksum != 0 {
 		meta[metaChecksum] = fmt.Sprintf("%016x", m.Checksum)
 	}
+	if m.Window != (Window{}) {
+		meta[metaWindow] = m.Window.String()
+	}
 	return minio.PutObjectOptions{UserMetadata: meta}
 }
 

@@ -1,0 +1,311 @@
+/*
+** walferry-replica: the VFS that reads a replica where it lies. What it does is in Go
+** (internal/replica), and psanford/sqlite3vfs brings SQLite's calls there. This is
+** the door before it, which that package leaves open:
+**
+**   - Go starts with the first open, and is never called in the child of a fork.
+**   - A file that could not be opened has no methods; the package leaves some.
+**   - Temporary files, and the clock and such, are the platform's own.
+**   - There are no journals here, so the question for one is answered at once.
+**   - A PRAGMA that fails says why, and who waits for the network can be interrupted.
+*/
+#include "wf.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct replica {
+  sqlite3_file base;
+  sqlite3_file *go; /* the package's file */
+  uint64_t handle;  /* Go's name for the connection */
+  sqlite3 **db;     /* whose it is; NULL while it is being opened */
+};
+
+#define REPLICA(p) ((struct replica *)(p))
+#define GO(p) (REPLICA(p)->go)
+
+/* What the thread is doing, for what Go asks meanwhile. */
+static __thread struct {
+  sqlite3 *db;     /* the connection that waits; NULL: not known */
+  uint64_t opened; /* the handle of the file that is being opened */
+} now;
+
+static sqlite3_vfs *package; /* its VFS, which SQLite does not list */
+
+#define ENTER(p)            \
+  sqlite3 *before = now.db; \
+  now.db = REPLICA(p)->db ? *REPLICA(p)->db : 0
+#define LEAVE now.db = before
+
+/* ---- for Go ------------------------------------------------------------ */
+
+void wf_replica_opened(uint64_t handle) { now.opened = handle; }
+
+#ifndef SQLITE3VFS_LOADABLE_EXT
+/* Not in SQLite before 3.41. */
+extern int sqlite3_is_interrupted(sqlite3 *) __attribute__((weak));
+#endif
+
+/* Whether the query that this thread runs is to end. SQLite before 3.41 does not
+** tell; but its parser looks, whatever it is given. */
+int wf_replica_interrupted(void) {
+  sqlite3_stmt *nothing = 0;
+  if (!now.db) return 0;
+#ifdef SQLITE3VFS_LOADABLE_EXT
+  if (sqlite3_libversion_number() >= 3041000) return sqlite3_is_interrupted(now.db);
+#else
+  if (sqlite3_is_interrupted) return sqlite3_is_interrupted(now.db);
+#endif
+  int rc = sqlite3_prepare_v2(now.db, " ", 1, &nothing, 0);
+  sqlite3_finalize(nothing);
+  return rc == SQLITE_INTERRUPT;
+}
+
+/* ---- file methods ------------------------------------------------------ */
+
+static int r_close(sqlite3_file *p) {
+  int rc = SQLITE_OK;
+  if (!atomic_load(&wf.forked)) rc = GO(p)->pMethods->xClose(GO(p));
+  sqlite3_free(GO(p));
+  return rc;
+}
+
+static int r_read(sqlite3_file *p, void *b, int n, sqlite3_int64 off) {
+  if (atomic_load(&wf.forked)) return SQLITE_IOERR_READ;
+  ENTER(p);
+  int rc = GO(p)->pMethods->xRead(GO(p), b, n, off);
+  LEAVE;
+  return rc;
+}
+
+static int r_write(sqlite3_file *p, const void *b, int n, sqlite3_int64 off) {
+  (void)p, (void)b, (void)n, (void)off;
+  return SQLITE_READONLY;
+}
+
+static int r_truncate(sqlite3_file *p, sqlite3_int64 size) {
+  (void)p, (void)size;
+  return SQLITE_READONLY;
+}
+
+static int r_sync(sqlite3_file *p, int flags) {
+  (void)p, (void)flags;
+  return SQLITE_OK;
+}
+
+static int r_file_size(sqlite3_file *p, sqlite3_int64 *size) {
+  if (atomic_load(&wf.forked)) return SQLITE_IOERR_FSTAT;
+  return GO(p)->pMethods->xFileSize(GO(p), size);
+}
+
+/* A lock begins a read transaction, and looks for the newest state. */
+static int r_lock(sqlite3_file *p, int level) {
+  if (atomic_load(&wf.forked)) return SQLITE_IOERR_LOCK;
+  if (level > SQLITE_LOCK_SHARED) return SQLITE_READONLY;
+  ENTER(p);
+  int rc = GO(p)->pMethods->xLock(GO(p), level);
+  LEAVE;
+  return rc;
+}
+
+static int r_unlock(sqlite3_file *p, int level) {
+  if (atomic_load(&wf.forked)) return SQLITE_OK;
+  return GO(p)->pMethods->xUnlock(GO(p), level);
+}
+
+static int r_check_reserved(sqlite3_file *p, int *out) {
+  (void)p;
+  *out = 0;
+  return SQLITE_OK;
+}
+
+static int pragma(struct replica *r, char **arg) {
+  char *said = 0;
+  if (sqlite3_strnicmp(arg[1], "walferry_", 9) != 0) return SQLITE_NOTFOUND;
+  if (atomic_load(&wf.forked)) {
+    arg[0] = sqlite3_mprintf("walferry: a forked child cannot use what its parent has opened: open the replica in the child");
+    return SQLITE_ERROR;
+  }
+  ENTER(r);
+  int rc = wf.hooks.replica_pragma(r->handle, arg[1], arg[2], &said);
+  LEAVE;
+  arg[0] = rc == SQLITE_OK || !said ? said : sqlite3_mprintf("%s: %z", arg[1], said);
+  return rc;
+}
+
+static int r_control(sqlite3_file *p, int op, void *arg) {
+  switch (op) {
+    case SQLITE_FCNTL_PRAGMA: return pragma(REPLICA(p), arg);
+    case SQLITE_FCNTL_PDB: REPLICA(p)->db = arg; return SQLITE_OK;
+    case SQLITE_FCNTL_VFSNAME: *(char **)arg = sqlite3_mprintf(WF_REPLICA_NAME); return SQLITE_OK;
+    case WF_FCNTL_REPLICA: *(uint64_t *)arg = REPLICA(p)->handle; return SQLITE_OK;
+  }
+  return SQLITE_NOTFOUND;
+}
+
+static int r_sector_size(sqlite3_file *p) {
+  (void)p;
+  return 4096;
+}
+
+static int r_characteristics(sqlite3_file *p) {
+  (void)p;
+  return 0;
+}
+
+/* Version 1: no shared memory, and no pointers into pages. */
+static const sqlite3_io_methods methods = {
+    1, r_close, r_read, r_write, r_truncate, r_sync, r_file_size, r_lock, r_unlock,
+    r_check_reserved, r_control, r_sector_size, r_characteristics, 0, 0, 0, 0, 0, 0,
+};
+
+/* ---- open -------------------------------------------------------------- */
+
+static int refuse(const char *path, const char *why) {
+  wf_log(WF_LOG_ERROR, "cannot open replica %s: %s", path ? path : "", why);
+  return SQLITE_CANTOPEN;
+}
+
+static int start_package(const char *path) {
+  static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
+  char *err = 0;
+  int rc = wf_go(&err);
+  if (rc == SQLITE_OK) {
+    pthread_mutex_lock(&mu);
+    if (!package && (rc = wf.hooks.replica_start(&err)) == SQLITE_OK) {
+      sqlite3_vfs *found = sqlite3_vfs_find(WF_REPLICA_NAME "-go");
+      if (found) sqlite3_vfs_unregister(found);
+      else rc = SQLITE_ERROR;
+      package = found;
+    }
+    pthread_mutex_unlock(&mu);
+  }
+  if (rc != SQLITE_OK) (void)refuse(path, err ? err : "it could not be started");
+  sqlite3_free(err);
+  return rc;
+}
+
+static int r_open(sqlite3_vfs *v, const char *path, sqlite3_file *p, int flags, int *out) {
+  struct replica *r = REPLICA(p);
+  int ignored = 0;
+  (void)v;
+  if (!(flags & SQLITE_OPEN_MAIN_DB)) {
+    if (flags & (SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_WAL)) return SQLITE_CANTOPEN;
+    return wf.root->xOpen(wf.root, path, p, flags, out);
+  }
+  memset(r, 0, sizeof *r);
+  if (atomic_load(&wf.forked)) {
+    return refuse(path, "this is the child of a process in which walferry was already in use: open it there only after the fork");
+  }
+  if (flags & SQLITE_OPEN_SHAREDCACHE) {
+    return refuse(path, "cache=shared would mix what is opened under one name: leave it out");
+  }
+  int rc = start_package(path);
+  if (rc != SQLITE_OK) return rc;
+  r->go = sqlite3_malloc(package->szOsFile);
+  if (!r->go) return SQLITE_NOMEM;
+  memset(r->go, 0, (size_t)package->szOsFile);
+  now.db = 0;
+  rc = package->xOpen(package, path, r->go, flags, &ignored);
+  if (rc != SQLITE_OK) {
+    sqlite3_free(r->go);
+    return rc;
+  }
+  r->handle = now.opened;
+  r->base.pMethods = &methods;
+  if (out) *out = (flags & ~(SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)) | SQLITE_OPEN_READONLY;
+  return SQLITE_OK;
+}
+
+/* ---- VFS methods ------------------------------------------------------- */
+
+#define ROOT(v) (((void)(v)), wf.root)
+
+static int r_delete(sqlite3_vfs *v, const char *name, int sync) {
+  (void)v, (void)name, (void)sync;
+  return SQLITE_OK;
+}
+static int r_access(sqlite3_vfs *v, const char *name, int flags, int *out) {
+  (void)v, (void)name, (void)flags;
+  *out = 0;
+  return SQLITE_OK;
+}
+static int r_full_pathname(sqlite3_vfs *v, const char *name, int n, char *out) {
+  (void)v;
+  if (strlen(name) >= (size_t)n) return SQLITE_CANTOPEN;
+  memcpy(out, name, strlen(name) + 1);
+  return SQLITE_OK;
+}
+static void *r_dl_open(sqlite3_vfs *v, const char *name) { return ROOT(v)->xDlOpen(wf.root, name); }
+static void r_dl_error(sqlite3_vfs *v, int n, char *out) { ROOT(v)->xDlError(wf.root, n, out); }
+static void (*r_dl_sym(sqlite3_vfs *v, void *lib, const char *name))(void) { return ROOT(v)->xDlSym(wf.root, lib, name); }
+static void r_dl_close(sqlite3_vfs *v, void *lib) { ROOT(v)->xDlClose(wf.root, lib); }
+static int r_randomness(sqlite3_vfs *v, int n, char *out) { return ROOT(v)->xRandomness(wf.root, n, out); }
+static int r_sleep(sqlite3_vfs *v, int us) { return ROOT(v)->xSleep(wf.root, us); }
+static int r_current_time(sqlite3_vfs *v, double *out) { return ROOT(v)->xCurrentTime(wf.root, out); }
+static int r_last_error(sqlite3_vfs *v, int n, char *out) {
+  return ROOT(v)->xGetLastError ? wf.root->xGetLastError(wf.root, n, out) : 0;
+}
+static int r_current_time64(sqlite3_vfs *v, sqlite3_int64 *out) { return ROOT(v)->xCurrentTimeInt64(wf.root, out); }
+
+static sqlite3_vfs replica_vfs = {
+    .zName = WF_REPLICA_NAME,
+    .xOpen = r_open,
+    .xDelete = r_delete,
+    .xAccess = r_access,
+    .xFullPathname = r_full_pathname,
+    .xDlOpen = r_dl_open,
+    .xDlError = r_dl_error,
+    .xDlSym = r_dl_sym,
+    .xDlClose = r_dl_close,
+    .xRandomness = r_randomness,
+    .xSleep = r_sleep,
+    .xCurrentTime = r_current_time,
+    .xGetLastError = r_last_error,
+    .xCurrentTimeInt64 = r_current_time64,
+};
+
+/* Registers the VFS, whose root is the other one's. */
+int wf_replica_register(void) {
+  int size = (int)sizeof(struct replica);
+  replica_vfs.iVersion = wf.root->iVersion > 2 ? 2 : wf.root->iVersion;
+  replica_vfs.szOsFile = size > wf.root->szOsFile ? size : wf.root->szOsFile;
+  replica_vfs.mxPathname = wf.root->mxPathname;
+  return sqlite3_vfs_register(&replica_vfs, 0);
+}
+
+/* ---- for SQL functions ------------------------------------------------- */
+
+/* The handle of a schema's replica, 0 if it is none. */
+static uint64_t handle_of(sqlite3 *db, const char *schema) {
+  uint64_t handle = 0;
+  if (sqlite3_file_control(db, schema, WF_FCNTL_REPLICA, &handle) != SQLITE_OK) return 0;
+  return handle;
+}
+
+int wf_is_replica(sqlite3 *db, const char *schema) { return handle_of(db, schema) != 0; }
+
+static int in_child(char **err) {
+  if (!atomic_load(&wf.forked)) return 0;
+  *err = sqlite3_mprintf("a forked child cannot use what its parent has opened: open the replica in the child");
+  return 1;
+}
+
+/* Waits until the replica has the commits of a token: 1 yes, 0 not in time, -1 with
+** a text. */
+int wf_replica_wait(sqlite3 *db, const char *schema, uint64_t epoch, uint64_t window, int64_t timeout_ms, char **err) {
+  if (in_child(err)) return -1;
+  sqlite3 *before = now.db;
+  now.db = db;
+  int rc = wf.hooks.replica_wait(handle_of(db, schema), epoch, window, timeout_ms, err);
+  LEAVE;
+  return rc;
+}
+
+/* The TXID of the state that is read; NULL with a text on an error. */
+char *wf_replica_txid(sqlite3 *db, const char *schema, char **err) {
+  char *said = 0;
+  if (in_child(err)) return 0;
+  if (wf.hooks.replica_pragma(handle_of(db, schema), "walferry_txid", 0, &said) == SQLITE_OK) return said;
+  *err = said;
+  return 0;
+}

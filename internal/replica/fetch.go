@@ -1,0 +1,235 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/walferry/walferry/internal/group"
+	"github.com/walferry/walferry/internal/ltxfile"
+	"github.com/walferry/walferry/internal/objstore"
+	"github.com/walferry/walferry/internal/retry"
+)
+
+const (
+	// stall ends a request that has given nothing for so long. What has come is kept, and
+	// the next try goes on from there.
+	stall = 10 * time.Second
+
+	// spanBytes is the most that one request for several frames asks for: at 20 ms a round
+	// trip little of its time is spent waiting for the first byte, and several of
+	// them at once are what fills a fast line.
+	spanBytes = 256 << 10
+
+	// gapBytes is how much between two frames is read for nothing rather than with
+	// another request.
+	gapBytes = 4 << 10
+
+	// aheadFlights is how many requests of a replica's may be for pages that nobody waits
+	// for yet.
+	aheadFlights = 16
+)
+
+// want is a page to be fetched.
+type want struct {
+	key pageKey
+	place
+}
+
+// flight is one request for frames that lie together in a file.
+type flight struct {
+	wants []want // in the order of the file
+	size  int    // of a page
+
+	done  chan struct{}
+	err   error // these three are valid once done is closed
+	panic *group.Panic
+	data  []byte // the pages, one after the other
+}
+
+// page copies one of a flight's pages to b, from an offset on.
+func (f *flight) page(k pageKey, off int, b []byte) error {
+	if f.panic != nil {
+		panic(f.panic)
+	}
+	if f.err != nil {
+		return f.err
+	}
+	for i, w := range f.wants {
+		if w.key == k {
+			copy(b, f.data[i*f.size+off:(i+1)*f.size])
+			return nil
+		}
+	}
+	return fmt.Errorf("page %d did not come with its file", k.pgno)
+}
+
+// under returns the flight that brings a page, or begins one; nil if the page has come into
+// the cache meanwhile and was copied.
+func (s *Source) under(v *View, w want, off int, b []byte) *flight {
+	s.flying.Lock()
+	defer s.flying.Unlock()
+	if pages.get(w.key, off, b) {
+		return nil
+	}
+	if f := s.flights[w.key]; f != nil {
+		return f
+	}
+	return s.begin(v, []want{w}, nil)
+}
+
+// ahead begins flights for pages that are likely to be wanted next. It never waits: where too many
+// are under way already it does less.
+func (s *Source) ahead(v *View, from, to uint32) (reached uint32) {
+	s.flying.Lock()
+	defer s.flying.Unlock()
+	var run []want
+	flush := func() bool {
+		if len(run) == 0 {
+			return true
+		}
+		select {
+		case s.lanes <- struct{}{}:
+		default:
+			return false
+		}
+		s.begin(v, run, s.lanes)
+		run = nil
+		return true
+	}
+	reached = from
+	for p := from; p < to && p <= v.Pages && p != 0; p++ {
+		at := v.table.at(p)
+		w := want{pageKey{at.file, p}, at}
+		if at.file == 0 || s.flights[w.key] != nil || pages.has(w.key) {
+			continue
+		}
+		if len(run) > 0 && !follows(run, w) {
+			if !flush() {
+				return reached
+			}
+			reached = p
+		}
+		run = append(run, w)
+	}
+	if !flush() {
+		return reached
+	}
+	return to
+}
+
+// follows reports whether a page can be fetched with others.
+func follows(run []want, w want) bool {
+	first, last := run[0], run[len(run)-1]
+	end := last.off + int64(last.size)
+	return w.file == last.file && w.off >= end && w.off-end <= gapBytes && w.off+int64(w.size)-first.off <= spanBytes
+}
+
+// begin starts a flight. The caller holds flying.
+func (s *Source) begin(v *View, wants []want, lane chan struct{}) *flight {
+	f := &flight{wants: wants, size: int(v.PageSize), done: make(chan struct{})}
+	for _, w := range wants {
+		s.flights[w.key] = f
+	}
+	o := s.objects[wants[0].file]
+	s.work.Go(func() {
+		defer func() {
+			s.flying.Lock()
+			for _, w := range wants {
+				delete(s.flights, w.key)
+			}
+			s.flying.Unlock()
+			if lane != nil {
+				<-lane
+			}
+			close(f.done)
+		}()
+		f.panic = group.Catch(func() { f.err = s.fly(f, o) })
+	})
+	return f
+}
+
+// fly brings a flight's pages into the cache.
+func (s *Source) fly(f *flight, o objstore.Object) error {
+	f.data = make([]byte, len(f.wants)*f.size)
+	first, last := f.wants[0], f.wants[len(f.wants)-1]
+	frames := make([]byte, last.off+int64(last.size)-first.off)
+	ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
+	defer cancel()
+	if err := s.get(ctx, o, first.off, frames); err != nil {
+		return err
+	}
+	for i, w := range f.wants {
+		page := f.data[i*f.size : (i+1)*f.size]
+		frame := frames[w.off-first.off:][:w.size]
+		if err := ltxfile.UnpackFrame(ltxfile.Entry{Pgno: w.key.pgno, Offset: w.off, Size: int64(w.size)}, frame, page); err != nil {
+			return fmt.Errorf("read %v: %w", o, err)
+		}
+		pages.put(w.key, page)
+	}
+	return nil
+}
+
+// warm takes a page whose frame has come with its file's index. What is wrong with it
+// shows when it is wanted.
+func (s *Source) warm(k pageKey, pageSize uint32, frame []byte) {
+	page := make([]byte, pageSize)
+	if ltxfile.UnpackFrame(ltxfile.Entry{Pgno: k.pgno, Size: int64(len(frame))}, frame, page) == nil {
+		pages.put(k, page)
+	}
+}
+
+// get fills b from an object's offset on, and tries until ctx ends where that may help.
+func (s *Source) get(ctx context.Context, o objstore.Object, off int64, b []byte) error {
+	got, empty := 0, 0
+	for try := 0; ; try++ {
+		n, err := s.try(ctx, o, off+int64(got), b[got:])
+		if got += n; got == len(b) {
+			return nil
+		}
+		if n > 0 {
+			try, empty = 0, 0
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, objstore.ErrRange):
+			// A connection that was cut looks like an object that ends early; only the
+			// latter gives nothing when it is asked again.
+			if empty++; empty > 1 {
+				return fmt.Errorf("%w: %v ends at byte %d of %d", ltxfile.ErrCorrupt, o, off+int64(got), o.Size)
+			}
+		case retry.Permanent(err):
+			return err
+		}
+		if retry.Pause(ctx, min(try, 3)) != nil {
+			return fmt.Errorf("%w (for %v)", err, s.timeout)
+		}
+	}
+}
+
+func (s *Source) try(ctx context.Context, o objstore.Object, off int64, b []byte) (n int, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	dog := time.AfterFunc(stall, func() { cancel(fmt.Errorf("read %v: nothing came for %v", o, stall)) })
+	defer dog.Stop()
+	defer func() {
+		s.bytes.Add(int64(n))
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+	}()
+	r, err := s.store.Open(ctx, o, off, int64(len(b)))
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	for n < len(b) {
+		m, err := r.Read(b[n:])
+		if n += m; err != nil {
+			return n, err
+		}
+		dog.Reset(stall)
+	}
+	return n, nil
+}

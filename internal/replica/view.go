@@ -1,0 +1,178 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/superfly/ltx"
+
+	"github.com/walferry/walferry/internal/group"
+	"github.com/walferry/walferry/internal/ledger"
+	"github.com/walferry/walferry/internal/ltxfile"
+	"github.com/walferry/walferry/internal/objstore"
+)
+
+// looks is how many files are looked into at a time.
+const looks = 32
+
+// View is one state of the database: which pages it has and where in the store each of them
+// lies. It is not changed once it is made; all methods may be called from any goroutine.
+type View struct {
+	TXID     ltx.TXID
+	Time     time.Time // of its last transaction's object
+	PageSize uint32
+	Pages    uint32
+
+	head  objstore.Object   // its last transaction's own, or where that has gone the last file
+	files []objstore.Object // some of those it was made of
+	root  *View             // the state of the plan's first file; nil: this one
+	made  uint32            // rises from view to view
+	line  *int              // the same in all views that were made from each other
+	table *table
+
+	window atomic.Pointer[objstore.Window] // which the head ends; nil: nobody has asked
+}
+
+// Size is the database's, in bytes.
+func (v *View) Size() int64 { return int64(v.PageSize) * int64(v.Pages) }
+
+// descends reports whether v and another state are of one history.
+func (v *View) descends(of *View) bool {
+	return v == of || v.line == of.line
+}
+
+// maxProofs is how many files a View remembers.
+const maxProofs = 64
+
+// build makes the view to which a plan's files lead from base; nil is from nothing. Small files'
+// pages are given to the cache.
+func (s *Source) build(ctx context.Context, base *View, objects []objstore.Object) (*View, error) {
+	files, h, err := s.lookInto(ctx, objects)
+	if err != nil {
+		return nil, err
+	}
+	if base == nil {
+		if base, err = s.snapshot(ctx, files[0], h.PageSize); err != nil {
+			return nil, err
+		}
+		files = files[1:]
+	}
+	v := base
+	if len(files) > 0 {
+		if v, err = s.extend(ctx, base, files, h); err != nil {
+			return nil, err
+		}
+	} else if skip := ledger.LockPage(h.PageSize); v.Pages != h.Commit && (h.Commit != skip || v.Pages != skip-1) {
+		return nil, fmt.Errorf("%w: %v has %d pages, and its header says %d", ltxfile.ErrCorrupt, v.head, v.Pages, h.Commit)
+	}
+	v.Time = timeOf(h)
+	return v, nil
+}
+
+func timeOf(h ltx.Header) time.Time { return time.UnixMilli(h.Timestamp).UTC() }
+
+// lookInto reads the ends of files, and the header of the last.
+func (s *Source) lookInto(ctx context.Context, objects []objstore.Object) (files []*file, h ltx.Header, err error) {
+	files = make([]*file, len(objects))
+	last, raw := objects[len(objects)-1], make([]byte, ltx.HeaderSize)
+	g, gctx := group.WithContext(ctx)
+	g.SetLimit(looks)
+	if last.Size > wholeBytes {
+		g.Go(func() error { return s.get(gctx, last, 0, raw) })
+	}
+	for i, o := range objects {
+		g.Go(func() (err error) {
+			files[i], err = s.look(gctx, o)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, h, err
+	}
+	if last.Size <= wholeBytes {
+		raw = files[len(files)-1].tail
+	}
+	h, err = parseHeader(last, raw)
+	return files, h, err
+}
+
+// snapshot makes the view of a file that holds every page.
+func (s *Source) snapshot(ctx context.Context, f *file, pageSize uint32) (*View, error) {
+	v := &View{TXID: f.object.Max, PageSize: pageSize, head: f.object, files: []objstore.Object{f.object}, made: lastView.Add(1), line: new(int)}
+	e, skip := new(table).edit(), ledger.LockPage(pageSize)
+	err := s.index(ctx, f, ltx.Header{PageSize: pageSize, Commit: math.MaxUint32}, func(entry ltxfile.Entry) error {
+		next := v.Pages + 1
+		if next == skip {
+			next++
+		}
+		if entry.Pgno != next {
+			return fmt.Errorf("%w: page %d is not in it", ltxfile.ErrCorrupt, next)
+		}
+		v.Pages = next
+		s.place(e, f, entry, pageSize)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	v.table, _ = e.end(v.Pages, skip)
+	return v, nil
+}
+
+// extend makes the view to which files lead from another. h is the last one's header.
+func (s *Source) extend(ctx context.Context, base *View, files []*file, h ltx.Header) (*View, error) {
+	v := &View{TXID: h.MaxTXID, PageSize: h.PageSize, Pages: h.Commit, head: files[len(files)-1].object, root: base.root, made: lastView.Add(1), line: base.line}
+	if v.root == nil {
+		v.root = base
+	}
+	if base.PageSize != v.PageSize {
+		return nil, fmt.Errorf("%w: the page size changes from %d to %d", ltxfile.ErrCorrupt, base.PageSize, v.PageSize)
+	}
+	room := int64(0)
+	v.files = slices.Clone(base.files)
+	for _, f := range files {
+		v.files = append(v.files, f.object)
+		room += f.object.Size / (ltx.PageHeaderSize + 1)
+	}
+	v.files = v.files[max(0, len(v.files)-maxProofs):]
+	// What a header claims takes memory, so the files must be able to hold it.
+	if int64(v.Pages)-int64(base.Pages) > room+1 {
+		return nil, fmt.Errorf("%w: %v says that the database has %d pages", ltxfile.ErrCorrupt, v.head, v.Pages)
+	}
+	e := base.table.edit()
+	for _, f := range files {
+		// The last one's header is known. In what is before it, pages beyond its size are some
+		// that were cut off since, and a page of another size shows when it is unpacked.
+		bound := ltx.Header{PageSize: h.PageSize, Commit: math.MaxUint32}
+		if f.object == v.head {
+			bound = h
+		}
+		err := s.index(ctx, f, bound, func(entry ltxfile.Entry) error {
+			if entry.Pgno <= v.Pages {
+				s.place(e, f, entry, v.PageSize)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	t, missing := e.end(v.Pages, ledger.LockPage(v.PageSize))
+	if t == nil {
+		return nil, fmt.Errorf("%w: page %d of %d at TXID %s is in no file", ltxfile.ErrCorrupt, missing, v.Pages, v.TXID)
+	}
+	v.table = t
+	return v, nil
+}
+
+// place enters where a page lies, and keeps the page if it has come with the index.
+func (s *Source) place(e *edit, f *file, entry ltxfile.Entry, pageSize uint32) {
+	e.set(entry.Pgno, place{f.id, entry.Offset, int(entry.Size)})
+	if int64(len(f.tail)) == f.object.Size {
+		s.warm(pageKey{f.id, entry.Pgno}, pageSize, f.tail[entry.Offset:entry.Offset+entry.Size])
+	}
+}

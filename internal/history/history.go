@@ -48,6 +48,9 @@ type History struct {
 // some seconds.
 func List(ctx context.Context, store objstore.Store) (*History, error) {
 	h := &History{store: store}
+	if ok, err := h.listAll(ctx); ok || err != nil {
+		return h, err
+	}
 	g, ctx := group.WithContext(ctx)
 	for level := range h.Levels {
 		g.Go(func() error {
@@ -67,6 +70,26 @@ func List(ctx context.Context, store objstore.Store) (*History, error) {
 		return nil, fmt.Errorf("list %s: %w", store, err)
 	}
 	return h, nil
+}
+
+// listAll takes one request where a store can answer so, and does. Most replicas are that small.
+func (h *History) listAll(ctx context.Context) (ok bool, err error) {
+	lister, is := h.store.(objstore.Lister)
+	if !is {
+		return false, nil
+	}
+	var objs []objstore.Object
+	err = retry.Do(ctx, func() (err error) {
+		objs, h.Marks, ok, err = lister.ListAll(ctx)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("list %s: %w", h.store, err)
+	}
+	for _, o := range objs {
+		h.Levels[o.Level] = append(h.Levels[o.Level], o)
+	}
+	return ok, nil
 }
 
 // Objects returns the objects of all levels, in the order of level, Min and Max.

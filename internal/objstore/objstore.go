@@ -118,6 +118,13 @@ type Store interface {
 	Conditional(ctx context.Context) (bool, error)
 }
 
+// Lister is a Store that may tell of all levels and marks in one answer.
+type Lister interface {
+	// ListAll returns what List and Marks would, in their order, or not ok where that is more than
+	// one answer holds.
+	ListAll(ctx context.Context) (objs []Object, marks []Mark, ok bool, err error)
+}
+
 // Errors of all stores.
 var (
 	// ErrExist is returned by Create when an object of that name exists.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -105,6 +106,50 @@ func (s *s3Store) List(ctx context.Context, level int, from ltx.TXID) ([]Object,
 	}
 	sortObjects(objs)
 	return objs, nil
+}
+
+// listPage is how many names an answer holds; S3 gives no more.
+const listPage = 1000
+
+// ListAll is part of Lister. Under the prefix may lie what is no replica's, even other replicas, so
+// it ends with the first answer.
+func (s *s3Store) ListAll(ctx context.Context) (objs []Object, marks []Mark, ok bool, err error) {
+	ctx, cancel := deadline(ctx, shortRequest, s.host)
+	defer cancel()
+	no, n := false, 0
+	opts := minio.ListObjectsOptions{Prefix: s.prefix + "/", Recursive: true, FetchOwner: &no, MaxKeys: listPage}
+	for info := range s.core.ListObjectsIter(ctx, s.bucket, opts) {
+		if info.Err != nil {
+			return nil, nil, false, s.fail(ctx, "list", "all levels", info.Err)
+		}
+		if n++; n == listPage {
+			return nil, nil, false, nil
+		}
+		dir, name := path.Split(info.Key)
+		if dir == s.marks() {
+			if m, ok := parseMark(name); ok {
+				marks = append(marks, m)
+			}
+			continue
+		}
+		for level := range SnapshotLevel + 1 {
+			if dir != s.dir(level) {
+				continue
+			}
+			if o, ok := parseName(level, name); ok {
+				o.Size, o.ModTime = info.Size, info.LastModified
+				objs = append(objs, o)
+			}
+		}
+	}
+	if err := ctx.Err(); err != nil { // as in List
+		return nil, nil, false, s.fail(ctx, "list", "all levels", err)
+	}
+	slices.SortFunc(objs, func(a, b Object) int {
+		return cmp.Or(cmp.Compare(a.Level, b.Level), cmp.Compare(a.Min, b.Min), cmp.Compare(a.Max, b.Max))
+	})
+	sortMarks(marks)
+	return objs, marks, true, nil
 }
 
 // parseName takes the names of LTX files and no others.

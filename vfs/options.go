@@ -38,7 +38,7 @@ type options struct {
 
 func defaults() options {
 	o := options{interval: time.Second, closeTimeout: 10 * time.Second, logLevel: cext.LogError}
-	o.read = replica.Options{Poll: time.Second, Timeout: 30 * time.Second, CacheSize: 64 << 20}
+	o.read = replica.Options{Poll: time.Second, Timeout: 30 * time.Second, CacheSize: 64 << 20, CacheDirSize: 1 << 30}
 	o.keep = shipper.Keep{SnapshotInterval: day, Policy: history.Policy{L0: 5 * time.Minute, Marks: 7 * day}}
 	o.keep.Policy.Retention, _ = history.ParseLimits("24h")
 	return o

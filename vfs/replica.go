@@ -36,6 +36,11 @@ var readOptions = append([]option{
 		o.read.CacheSize, err = size(v, 1<<20)
 		return err
 	}},
+	{"cache_dir", "WALFERRY_CACHE_DIR", func(o *options, v string) error { o.read.CacheDir = v; return nil }},
+	{"cache_dir_size", "WALFERRY_CACHE_DIR_SIZE", func(o *options, v string) (err error) {
+		o.read.CacheDirSize, err = size(v, 1<<20)
+		return err
+	}},
 	{"at", "", func(o *options, v string) error { o.read.At = v; return nil }},
 	{"txid", "", func(o *options, v string) error { o.read.TXID = v; return nil }},
 	{"mark", "", func(o *options, v string) error { o.read.Mark = v; return nil }},

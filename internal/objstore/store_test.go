@@ -208,7 +208,7 @@ func TestMetaComesBack(t *testing.T) {
 	each(t, func(t *testing.T, p place) {
 		for i, m := range []objstore.Meta{
 			{Timestamp: time.UnixMilli(1700000000123).UTC(), Checksum: 0x8000000000000001},
-			{Timestamp: time.UnixMilli(1700000000000).UTC(), Checksum: 0x0123456789abcdef},
+			{Timestamp: time.UnixMilli(1700000000000).UTC(), Checksum: 0x0123456789abcdef, Window: objstore.Window{Epoch: 0x6c0346769c0f, Number: 1 << 63}},
 			{Timestamp: time.UnixMilli(1).UTC()},
 		} {
 			o := object(9, 1, ltx.TXID(i+1))

@@ -1,8 +1,7 @@
 package replica
 
 // Reading ahead: where pages are read one after the other, those that follow are fetched before they
-// are asked for, more and more of them. A table that was filled in order lies so, and a
-// database after VACUUM.
+// are asked for, more and more of them.
 
 const (
 	// firstWindow is how many pages are fetched ahead once a page was read that follows another.
@@ -12,55 +11,78 @@ const (
 	// 200 MB/s.
 	windowBytes = 4 << 20
 
-	// maxSkip is how far apart pages may lie that are read one after the other: between the
-	// leaves of a table lie those above them.
+	// maxSkip is how far apart two pages may be that are read one after the other: between the
+	// leaves of a table lie those above them, and SQLite keeps some itself.
 	maxSkip = 8
 
 	// lines is how many of them are followed at a time: a join reads several tables.
 	lines = 4
 )
 
-// stream is a line of pages that is being read.
-type stream struct {
+// ahead is what a connection expects to be read next.
+type ahead struct {
+	lines [lines]line // the one that was read last first
+	tree  tree
+	list  []uint32
+}
+
+// note is told of each page that was read; page is its content if all of it was.
+func (a *ahead) note(c *Conn, pgno uint32, page []byte) {
+	v := c.current()
+	most := int(min(windowBytes, c.opts.CacheSize/8) / int64(v.PageSize))
+	if page != nil {
+		if list := a.tree.note(pgno, page, most); len(list) > 0 {
+			c.s.ahead(v, list)
+			return
+		}
+	}
+	if from, to := a.follow(pgno, uint32(most)); from < to {
+		a.list = a.list[:0]
+		for p := from; p < to && p <= v.Pages; p++ {
+			a.list = append(a.list, p)
+		}
+		c.s.ahead(v, a.list)
+	}
+}
+
+// line is a run of pages that is being read: the overflow pages of a large row, a table that was
+// filled in order, a database after VACUUM.
+type line struct {
 	next    uint32 // the page that would follow; 0: none
 	reached uint32 // what is before this page was fetched or is on its way
 	window  uint32 // pages; 0: no two were read yet
 }
 
-// streams are those of a connection, the one that was read last first.
-type streams [lines]stream
-
-// note is told of each page that was read.
-func (ss *streams) note(c *Conn, pgno uint32) {
+// follow returns the pages from..to-1 to fetch ahead, at most so many.
+func (a *ahead) follow(pgno, most uint32) (from, to uint32) {
 	i := 0
-	for i < lines-1 && !ss[i].fits(pgno) {
+	for i < lines-1 && !a.lines[i].fits(pgno) {
 		i++
 	}
-	st := ss[i]
-	if !st.fits(pgno) {
-		st = stream{next: pgno + 1}
+	l := a.lines[i]
+	if l.fits(pgno) {
+		from, to = l.advance(pgno, most)
 	} else {
-		st.follow(c, pgno)
+		l = line{next: pgno + 1}
 	}
-	copy(ss[1:i+1], ss[:i])
-	ss[0] = st
+	copy(a.lines[1:i+1], a.lines[:i])
+	a.lines[0] = l
+	return from, to
 }
 
-func (st *stream) fits(pgno uint32) bool {
-	return st.next != 0 && pgno >= st.next && pgno-st.next < maxSkip
+func (l *line) fits(pgno uint32) bool {
+	return l.next != 0 && pgno >= l.next && pgno-l.next < maxSkip
 }
 
-func (st *stream) follow(c *Conn, pgno uint32) {
-	v := c.current()
-	most := uint32(min(windowBytes, c.opts.CacheSize/8) / int64(v.PageSize))
-	st.next = pgno + 1
-	st.reached = max(st.reached, st.next)
-	if st.window == 0 {
-		st.window = min(firstWindow, most)
+func (l *line) advance(pgno, most uint32) (from, to uint32) {
+	l.next = pgno + 1
+	l.reached = max(l.reached, l.next)
+	l.window = max(l.window, min(firstWindow, most))
+	if l.reached-l.next > l.window/2 {
+		return 0, 0
 	}
-	if st.reached-st.next > st.window/2 {
-		return
-	}
-	st.reached = c.s.ahead(v, st.reached, st.next+st.window)
-	st.window = min(2*st.window, most)
+	from, to = l.reached, l.next+l.window
+	l.reached = max(from, to)
+	l.window = min(2*l.window, most)
+	return from, to
 }

@@ -45,7 +45,7 @@ type Conn struct {
 	said    error      // the last failure there was
 	saidAt  time.Time
 
-	streams streams
+	expect ahead
 
 	// Interrupted, if not nil, tells whether a wait is to end. It is called from the goroutine
 	// that waits.
@@ -181,6 +181,11 @@ func (c *Conn) ReadAt(b []byte, off int64) (n int, err error) {
 		if err := c.readPage(pgno, from, part); err != nil {
 			return n, c.note(fmt.Errorf("page %d of TXID %s: %w", pgno, v.TXID, err))
 		}
+		whole := part
+		if len(part) < int(size) {
+			whole = nil
+		}
+		c.expect.note(c, pgno, whole)
 		if pgno == 1 {
 			c.dress(v, from, part)
 		}
@@ -191,7 +196,6 @@ func (c *Conn) ReadAt(b []byte, off int64) (n int, err error) {
 
 // readPage copies a page, from an offset on, to b.
 func (c *Conn) readPage(pgno uint32, from int, b []byte) error {
-	defer c.streams.note(c, pgno)
 	for try := 1; ; try++ {
 		v := c.current()
 		at := v.table.at(pgno)

@@ -1,10 +1,12 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/walferry/walferry/internal/group"
@@ -80,44 +82,35 @@ func (s *Source) under(v *View, w want, off int, b []byte) *flight {
 	return s.begin(v, []want{w}, nil)
 }
 
-// ahead begins flights for pages that are likely to be wanted next. It never waits: where too many
-// are under way already it does less.
-func (s *Source) ahead(v *View, from, to uint32) (reached uint32) {
+// ahead begins flights for pages that are likely to be wanted next, those first that come first. It never
+// waits: where too many are under way already it does less.
+func (s *Source) ahead(v *View, list []uint32) {
 	s.flying.Lock()
 	defer s.flying.Unlock()
-	var run []want
-	flush := func() bool {
-		if len(run) == 0 {
-			return true
+	wants := make([]want, 0, len(list))
+	for _, p := range list {
+		at := v.table.at(p)
+		w := want{pageKey{at.file, p}, at}
+		if at.file != 0 && s.flights[w.key] == nil && !pages.has(w.key) {
+			wants = append(wants, w)
+		}
+	}
+	slices.SortFunc(wants, func(a, b want) int {
+		return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.off, b.off))
+	})
+	for len(wants) > 0 {
+		n := 1
+		for n < len(wants) && follows(wants[:n], wants[n]) {
+			n++
 		}
 		select {
 		case s.lanes <- struct{}{}:
 		default:
-			return false
+			return
 		}
-		s.begin(v, run, s.lanes)
-		run = nil
-		return true
+		s.begin(v, wants[:n:n], s.lanes)
+		wants = wants[n:]
 	}
-	reached = from
-	for p := from; p < to && p <= v.Pages && p != 0; p++ {
-		at := v.table.at(p)
-		w := want{pageKey{at.file, p}, at}
-		if at.file == 0 || s.flights[w.key] != nil || pages.has(w.key) {
-			continue
-		}
-		if len(run) > 0 && !follows(run, w) {
-			if !flush() {
-				return reached
-			}
-			reached = p
-		}
-		run = append(run, w)
-	}
-	if !flush() {
-		return reached
-	}
-	return to
 }
 
 // follows reports whether a page can be fetched with others.
@@ -154,22 +147,45 @@ func (s *Source) begin(v *View, wants []want, lane chan struct{}) *flight {
 // fly brings a flight's pages into the cache.
 func (s *Source) fly(f *flight, o objstore.Object) error {
 	f.data = make([]byte, len(f.wants)*f.size)
-	first, last := f.wants[0], f.wants[len(f.wants)-1]
-	frames := make([]byte, last.off+int64(last.size)-first.off)
-	ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
-	defer cancel()
-	if err := s.get(ctx, o, first.off, frames); err != nil {
-		return err
+	page := func(i int) []byte { return f.data[i*f.size : (i+1)*f.size] }
+	from, to := s.lacks(f, o, page)
+	if wants := f.wants[from:to]; len(wants) > 0 {
+		first, last := wants[0], wants[len(wants)-1]
+		frames := make([]byte, last.off+int64(last.size)-first.off)
+		ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
+		defer cancel()
+		if err := s.get(ctx, o, first.off, frames); err != nil {
+			return err
+		}
+		for i, w := range wants {
+			e := ltxfile.Entry{Pgno: w.key.pgno, Offset: w.off, Size: int64(w.size)}
+			if err := ltxfile.UnpackFrame(e, frames[w.off-first.off:][:w.size], page(from+i)); err != nil {
+				return fmt.Errorf("read %v: %w", o, err)
+			}
+			if s.disk != nil {
+				s.disk.put(s.name, o, w.key.pgno, page(from+i))
+			}
+		}
 	}
 	for i, w := range f.wants {
-		page := f.data[i*f.size : (i+1)*f.size]
-		frame := frames[w.off-first.off:][:w.size]
-		if err := ltxfile.UnpackFrame(ltxfile.Entry{Pgno: w.key.pgno, Offset: w.off, Size: int64(w.size)}, frame, page); err != nil {
-			return fmt.Errorf("read %v: %w", o, err)
-		}
-		pages.put(w.key, page)
+		pages.put(w.key, page(i))
 	}
 	return nil
+}
+
+// lacks fills a flight's pages from the directory of pages as far as that has them, and returns the range
+// of those that the store is to be asked for.
+func (s *Source) lacks(f *flight, o objstore.Object, page func(int) []byte) (from, to int) {
+	if s.disk == nil {
+		return 0, len(f.wants)
+	}
+	from = len(f.wants)
+	for i, w := range f.wants {
+		if !s.disk.get(s.name, o, w.key.pgno, page(i)) {
+			from, to = min(from, i), i+1
+		}
+	}
+	return min(from, to), to
 }
 
 // warm takes a page whose frame has come with its file's index. What is wrong with it

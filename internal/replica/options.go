@@ -25,6 +25,11 @@ type Options struct {
 	// connections' counts.
 	CacheSize int64
 
+	// CacheDir, if it is set, keeps pages in a directory too, at most CacheDirSize bytes, for
+	// this process and others.
+	CacheDir     string
+	CacheDirSize int64
+
 	// At, TXID and Mark name a state of the past. At most one is set; with none the
 	// newest is read.
 	At   string

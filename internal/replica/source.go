@@ -21,6 +21,8 @@ import (
 // may be called from any goroutine.
 type Source struct {
 	store   objstore.Store
+	name    string        // of the store, among all that there are
+	disk    *disk         // nil: there is none
 	timeout time.Duration // how long the store is asked for one thing before that fails
 
 	ctx    context.Context // ends with the last connection
@@ -55,11 +57,13 @@ var sources = struct {
 type sourceKey struct {
 	url, endpoint, region, pathStyle string
 	timeout                          time.Duration
+	dir                              string
+	dirSize                          int64
 }
 
 // acquire returns the Source of a replica. It asks the store for nothing.
 func acquire(o Options) (*Source, error) {
-	k := sourceKey{o.URL, o.Store.Endpoint, o.Store.Region, o.Store.PathStyle, o.Timeout}
+	k := sourceKey{o.URL, o.Store.Endpoint, o.Store.Region, o.Store.PathStyle, o.Timeout, o.CacheDir, o.CacheDirSize}
 	sources.mu.Lock()
 	defer sources.mu.Unlock()
 	s := sources.all[k]
@@ -76,6 +80,14 @@ func acquire(o Options) (*Source, error) {
 		var err error
 		if s.store, err = objstore.New(o.URL, store); err != nil {
 			return nil, err
+		}
+		if s.name = s.store.String(); o.Store.Endpoint != "" {
+			s.name += " " + o.Store.Endpoint
+		}
+		if o.CacheDir != "" {
+			if s.disk, err = openDisk(o.CacheDir, o.CacheDirSize); err != nil {
+				return nil, err
+			}
 		}
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 		sources.all[k] = s
@@ -101,6 +113,9 @@ func (s *Source) release() {
 	s.cancel()
 	s.work.Wait()
 	objstore.CloseIdle(s.store)
+	if s.disk != nil {
+		s.disk.close()
+	}
 	if len(sources.all) == 0 {
 		pages.forget()
 	}

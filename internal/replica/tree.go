@@ -1,0 +1,119 @@
+package replica
+
+import "encoding/binary"
+
+// Reading ahead along a b-tree: a page above the leaves names its children in the order in which a
+// scan reads them, wherever they lie. https://www.sqlite.org/fileformat.html#b_tree_pages
+
+const (
+	interiorIndex = 2
+	interiorTable = 5
+)
+
+// parents is how many pages above others are remembered: of two b-trees the ones on the way down, mostly.
+const parents = 6
+
+// parent is a page that has others below it.
+type parent struct {
+	pgno     uint32
+	children []uint32
+	next     int // the child that would follow the one that was read last
+	reached  int // what is before this child was fetched or is on its way
+	window   int // children; 0: no two were read in order
+}
+
+// tree remembers the pages above those that are read, the one of which a child was read last first.
+type tree [parents]parent
+
+// note is told of each page that was read whole, and returns those to fetch ahead, at most so
+// many. They are valid until the next call.
+func (t *tree) note(pgno uint32, page []byte, most int) (ahead []uint32) {
+	above, at := t.find(pgno)
+	window := 0
+	if above != nil {
+		ahead = above.follow(at, most)
+		if at > 0 { // a scan that comes from the page before goes on as fast
+			window = t.window(above.children[at-1])
+		}
+	}
+	head := page
+	if pgno == 1 && len(page) > headEnd {
+		head = page[headEnd:]
+	}
+	if head[0] == interiorTable || head[0] == interiorIndex {
+		t.enter(parent{pgno: pgno, window: window}, page, head)
+	}
+	return ahead
+}
+
+// find returns the parent of a page, and the place of the page in it. The parent is the first then.
+func (t *tree) find(pgno uint32) (*parent, int) {
+	for i := range t {
+		for at, child := range t[i].children {
+			if child == pgno {
+				p := t[i]
+				copy(t[1:i+1], t[:i])
+				t[0] = p
+				return &t[0], at
+			}
+		}
+	}
+	return nil, 0
+}
+
+func (t *tree) window(pgno uint32) int {
+	for i := range t {
+		if t[i].pgno == pgno {
+			return t[i].window
+		}
+	}
+	return 0
+}
+
+// enter remembers a page in place of what it was before, or of the oldest.
+func (t *tree) enter(p parent, page, head []byte) {
+	old := parents - 1
+	for i := range t {
+		if t[i].pgno == p.pgno {
+			old = i
+		}
+	}
+	p.children = childrenOf(t[old].children[:0], page, head)
+	copy(t[1:old+1], t[:old])
+	t[0] = p
+}
+
+// follow is told that a child was read.
+func (p *parent) follow(at, most int) (ahead []uint32) {
+	inOrder := at >= p.next && at < p.next+maxSkip && (p.next > 0 || p.window > 0)
+	p.next = at + 1
+	if !inOrder {
+		p.window, p.reached = 0, 0
+		return nil
+	}
+	p.window = max(p.window, min(firstWindow, most))
+	p.reached = max(p.reached, p.next)
+	if to := min(p.next+p.window, len(p.children)); p.reached < to && p.reached-p.next <= p.window/2 {
+		ahead, p.reached = p.children[p.reached:to], to
+		p.window = min(2*p.window, most)
+	}
+	return ahead
+}
+
+// childrenOf reads the numbers of the pages below one. head is page from its b-tree header on. Whatever the page
+// holds, there are no more than fit into it.
+func childrenOf(children []uint32, page, head []byte) []uint32 {
+	const headerSize = 12
+	if len(head) < headerSize {
+		return children
+	}
+	cells := int(binary.BigEndian.Uint16(head[3:]))
+	for i := range min(cells, (len(head)-headerSize)/2) {
+		cell := int(binary.BigEndian.Uint16(head[headerSize+2*i:]))
+		if cell+4 > len(page) {
+			return children
+		}
+		children = append(children, binary.BigEndian.Uint32(page[cell:]))
+	}
+	return append(children, binary.BigEndian.Uint32(head[8:]))
+}

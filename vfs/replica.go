@@ -41,6 +41,7 @@ var readOptions = append([]option{
 		o.read.CacheDirSize, err = size(v, 1<<20)
 		return err
 	}},
+	{"hydrate", "WALFERRY_HYDRATE", func(o *options, v string) error { o.read.Hydrate = v; return nil }},
 	{"at", "", func(o *options, v string) error { o.read.At = v; return nil }},
 	{"txid", "", func(o *options, v string) error { o.read.TXID = v; return nil }},
 	{"mark", "", func(o *options, v string) error { o.read.Mark = v; return nil }},

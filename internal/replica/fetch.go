@@ -42,8 +42,9 @@ type want struct {
 
 // flight is one request for frames that lie together in a file.
 type flight struct {
-	wants []want // in the order of the file
-	size  int    // of a page
+	wants []want     // in the order of the file
+	size  int        // of a page
+	file  *hydration // nil: for the cache
 
 	done  chan struct{}
 	err   error // these three are valid once done is closed
@@ -120,6 +121,36 @@ func follows(run []want, w want) bool {
 	return w.file == last.file && w.off >= end && w.off-end <= gapBytes && w.off+int64(w.size)-first.off <= spanBytes
 }
 
+// carry fetches pages for the file of a hydration alone. done is told of an error.
+func (s *Source) carry(v *View, wants []want, lane chan struct{}, done func(error)) {
+	o := s.object(wants[0].file)
+	s.work.Go(func() {
+		err := guarded(func() error {
+			f := &flight{wants: wants, size: int(v.PageSize), file: s.hydrate}
+			return s.fly(f, o)
+		})
+		if err != nil {
+			done(err)
+		}
+		<-lane
+	})
+}
+
+// guarded makes a panic an error.
+func guarded(f func() error) (err error) {
+	if p := group.Catch(func() { err = f() }); p != nil {
+		return fmt.Errorf("%w: %v", errPanic, p.Value)
+	}
+	return err
+}
+
+// object is what has an id.
+func (s *Source) object(id uint32) objstore.Object {
+	s.flying.Lock()
+	defer s.flying.Unlock()
+	return s.objects[id]
+}
+
 // begin starts a flight. The caller holds flying.
 func (s *Source) begin(v *View, wants []want, lane chan struct{}) *flight {
 	f := &flight{wants: wants, size: int(v.PageSize), done: make(chan struct{})}
@@ -162,26 +193,28 @@ func (s *Source) fly(f *flight, o objstore.Object) error {
 			if err := ltxfile.UnpackFrame(e, frames[w.off-first.off:][:w.size], page(from+i)); err != nil {
 				return fmt.Errorf("read %v: %w", o, err)
 			}
-			if s.disk != nil {
+			if s.disk != nil && f.file == nil {
 				s.disk.put(s.name, o, w.key.pgno, page(from+i))
 			}
 		}
 	}
 	for i, w := range f.wants {
-		pages.put(w.key, page(i))
+		if f.file == nil {
+			pages.put(w.key, page(i))
+		} else if err := f.file.put(o, w.key.pgno, page(i)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// lacks fills a flight's pages from the directory of pages as far as that has them, and returns the range
+// lacks fills a flight's pages from this machine's files as far as those have them, and returns the range
 // of those that the store is to be asked for.
 func (s *Source) lacks(f *flight, o objstore.Object, page func(int) []byte) (from, to int) {
-	if s.disk == nil {
-		return 0, len(f.wants)
-	}
 	from = len(f.wants)
 	for i, w := range f.wants {
-		if !s.disk.get(s.name, o, w.key.pgno, page(i)) {
+		here := s.hydrate != nil && s.hydrate != f.file && s.hydrate.get(o, w.key.pgno, page(i))
+		if !here && (s.disk == nil || !s.disk.get(s.name, o, w.key.pgno, page(i))) {
 			from, to = min(from, i), i+1
 		}
 	}

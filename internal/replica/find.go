@@ -107,12 +107,19 @@ func (s *Source) findOnce(ctx context.Context, target history.Target, bases []*V
 			}
 		}
 	}
+	preferred, ok := s.preferred(h)
+	if ok {
+		top = append(top, objstore.Object{Level: objstore.SnapshotLevel, Min: 1, Max: preferred.Max, Size: preferredSize})
+	}
 	with.Levels[objstore.SnapshotLevel] = top
 	p, err := with.Plan(txid)
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s", err, s.store)
 	}
 	var base *View
+	if p.Files[0].Size == preferredSize {
+		p.Files[0] = preferred
+	}
 	if p.Files[0].Size == knownSize {
 		base, p.Files = known[p.Files[0].Max], p.Files[1:]
 		if len(p.Files) == 0 {
@@ -149,6 +156,27 @@ func (s *Source) timed(ctx context.Context, v *View) (*View, error) {
 
 // knownSize marks what stands for a known state among a replica's objects.
 const knownSize = -1
+
+// preferredSize marks the file that a hydration began with.
+const preferredSize = -2
+
+// preferred is the file that a hydration began with, if it is there. To begin a plan with it costs
+// nothing: one that begins with another knows the same pages by other names.
+func (s *Source) preferred(h *history.History) (objstore.Object, bool) {
+	if s.hydrate == nil {
+		return objstore.Object{}, false
+	}
+	o, ok := s.hydrate.base()
+	if !ok || o.Min != 1 || o.Level < 0 || o.Level >= history.Levels {
+		return o, false
+	}
+	for _, is := range h.Levels[o.Level] {
+		if is.Min == o.Min && is.Max == o.Max && is.Size == o.Size && is.ModTime.Equal(o.ModTime) {
+			return is, true
+		}
+	}
+	return o, false
+}
 
 // proven reports whether a listing is of the history that a state is from: whether one of the
 // files that it was made of is there as it was. Somebody may have emptied the place since, and

@@ -30,6 +30,9 @@ type Options struct {
 	CacheDir     string
 	CacheDirSize int64
 
+	// Hydrate, if it is set, is a file that takes all of the newest state in the background.
+	Hydrate string
+
 	// At, TXID and Mark name a state of the past. At most one is set; with none the
 	// newest is read.
 	At   string

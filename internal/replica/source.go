@@ -22,6 +22,7 @@ import (
 type Source struct {
 	store   objstore.Store
 	name    string        // of the store, among all that there are
+	hydrate *hydration    // nil: there is none
 	disk    *disk         // nil: there is none
 	timeout time.Duration // how long the store is asked for one thing before that fails
 
@@ -57,13 +58,13 @@ var sources = struct {
 type sourceKey struct {
 	url, endpoint, region, pathStyle string
 	timeout                          time.Duration
-	dir                              string
+	dir, hydrate                     string
 	dirSize                          int64
 }
 
 // acquire returns the Source of a replica. It asks the store for nothing.
 func acquire(o Options) (*Source, error) {
-	k := sourceKey{o.URL, o.Store.Endpoint, o.Store.Region, o.Store.PathStyle, o.Timeout, o.CacheDir, o.CacheDirSize}
+	k := sourceKey{o.URL, o.Store.Endpoint, o.Store.Region, o.Store.PathStyle, o.Timeout, o.CacheDir, o.Hydrate, o.CacheDirSize}
 	sources.mu.Lock()
 	defer sources.mu.Unlock()
 	s := sources.all[k]
@@ -86,6 +87,11 @@ func acquire(o Options) (*Source, error) {
 		}
 		if o.CacheDir != "" {
 			if s.disk, err = openDisk(o.CacheDir, o.CacheDirSize); err != nil {
+				return nil, err
+			}
+		}
+		if o.Hydrate != "" {
+			if s.hydrate, err = openHydration(o.Hydrate, s); err != nil {
 				return nil, err
 			}
 		}
@@ -115,6 +121,9 @@ func (s *Source) release() {
 	objstore.CloseIdle(s.store)
 	if s.disk != nil {
 		s.disk.close()
+	}
+	if s.hydrate != nil {
+		s.hydrate.close()
 	}
 	if len(sources.all) == 0 {
 		pages.forget()
@@ -190,6 +199,9 @@ func (s *Source) Newest(maxAge time.Duration) *Look {
 			s.looking = nil
 			if l.err == nil {
 				s.head, s.headAt, l.asked = l.view, asked, asked
+				if s.hydrate != nil {
+					s.hydrate.follow(l.view)
+				}
 			}
 		})
 	}

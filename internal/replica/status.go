@@ -35,6 +35,10 @@ type Status struct {
 	Requests int64 `json:"requests"`
 	Bytes    int64 `json:"bytes"`
 
+	// Of the file that hydrate names: how many pages it has of the newest state, and what it failed at last.
+	Hydrated     int64  `json:"hydrated_pages,omitempty"`
+	HydrateError string `json:"hydrate_error,omitempty"`
+
 	LastError string `json:"last_error"` // the last one, though it may have passed
 	ErrorTime string `json:"error_time"`
 }
@@ -48,6 +52,12 @@ func (c *Conn) Status() Status {
 		TXID: c.view.TXID.String(), Time: c.view.Time.Format(time.RFC3339Nano), Pinned: c.pin != nil, LagMs: c.lag(),
 		Pages: c.view.Pages, PageSize: c.view.PageSize,
 		CacheHits: c.hits.Load(), CacheMisses: c.misses.Load(), Requests: c.s.requests.Load(), Bytes: c.s.bytes.Load(),
+	}
+	if h := c.s.hydrate; h != nil {
+		s.Hydrated = h.filled.Load()
+		if why := h.failed.Load(); why != nil {
+			s.HydrateError = *why
+		}
 	}
 	s.CacheBytes, s.CacheSize = pages.bytes()
 	if c.failed != nil {

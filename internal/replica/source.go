@@ -20,6 +20,7 @@ import (
 // Source is one replica as this process reads it: what its connections share. All methods
 // may be called from any goroutine.
 type Source struct {
+	refs    int // connections; protected by sources.mu
 	store   objstore.Store
 	name    string        // of the store, among all that there are
 	hydrate *hydration    // nil: there is none
@@ -33,7 +34,6 @@ type Source struct {
 	requests, bytes atomic.Int64
 
 	mu        sync.Mutex // protects these; never held while the store is waited for
-	refs      int        // connections; under sources.mu too
 	head      *View      // the newest state that was seen
 	headAt    time.Time  // when the store was asked and had nothing newer
 	looking   *Look      // for the newest; nil: nobody is
@@ -106,15 +106,8 @@ func acquire(o Options) (*Source, error) {
 // release is the end of what acquire began. After the last nothing of the replica is left in
 // memory, and no request under way.
 func (s *Source) release() {
-	sources.mu.Lock()
-	defer sources.mu.Unlock()
-	if s.refs--; s.refs > 0 {
+	if !s.last() {
 		return
-	}
-	for k, is := range sources.all {
-		if is == s {
-			delete(sources.all, k)
-		}
 	}
 	s.cancel()
 	s.work.Wait()
@@ -125,9 +118,24 @@ func (s *Source) release() {
 	if s.hydrate != nil {
 		s.hydrate.close()
 	}
+}
+
+// last gives one of the connections up, and reports whether that was the last one.
+func (s *Source) last() bool {
+	sources.mu.Lock()
+	defer sources.mu.Unlock()
+	if s.refs--; s.refs > 0 {
+		return false
+	}
+	for k, is := range sources.all {
+		if is == s {
+			delete(sources.all, k)
+		}
+	}
 	if len(sources.all) == 0 {
 		pages.forget()
 	}
+	return true
 }
 
 // Look is a state that is being looked for.

@@ -15,6 +15,7 @@ C_SOURCES  := $(wildcard cext/*.c cext/*.h)
 VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 LITESTREAM_ := github.com/benbjohnson/litestream/cmd/litestream@v0.5.18
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+CLIENTS     := node@24.21.0 deno@2.9.6
 
 .PHONY: all help build loadable static install demo test test-nocgo test-race test-system test-sqlite test-large \
 	crash faults fuzz soak model sanitize sanitize-source sanitize-asan sanitize-ubsan sanitize-valgrind \
@@ -90,7 +91,7 @@ install: build
 	install -m 644 $(DIST)/walferry.h $(DESTDIR)$(PREFIX)/include/
 	sed 's|^prefix=.*|prefix=$(PREFIX)|' $(DIST)/walferry.pc > $(DESTDIR)$(PREFIX)/lib/pkgconfig/walferry.pc
 
-tools: $(TOOLS)/versitygw $(TOOLS)/litestream
+tools: $(TOOLS)/versitygw $(TOOLS)/litestream $(TOOLS)/clients/node_modules/.bin/deno
 
 $(TOOLS)/versitygw:
 	@echo 'building an S3 server for the tests: $(VERSITYGW) (some minutes, once)'
@@ -99,6 +100,12 @@ $(TOOLS)/versitygw:
 $(TOOLS)/litestream:
 	@echo 'building litestream to test against: $(LITESTREAM_) (some minutes, once)'
 	@GOBIN=$(CURDIR)/$(TOOLS) CGO_ENABLED=0 $(GO) install $(LITESTREAM_)
+
+# Clients that the distribution has not, or not new enough.
+$(TOOLS)/clients/node_modules/.bin/deno:
+	@.ci/need npm:npm
+	@echo 'installing $(CLIENTS) with npm'
+	@mkdir -p $(TOOLS)/clients && cd $(TOOLS)/clients && npm install --silent --no-save --no-audit --no-fund --prefix . $(CLIENTS)
 
 $(TOOLS)/staticcheck:
 	@echo 'building $(STATICCHECK)'
@@ -127,7 +134,8 @@ test-race: $(TOOLS)/versitygw $(TOOLS)/litestream
 # The extension and the libraries as users use them.
 test-system: build tools
 	@.ci/need sqlite3:sqlite3 python3:python3 file=/usr/include/sqlite3.h:libsqlite3-dev pkg-config:pkg-config \
-		strace:strace perl=DBD::SQLite:libdbd-sqlite3-perl ruby:ruby-sqlite3 lsof:lsof tclsh:tcl file=/usr/lib/tcltk/$(shell $(CC) -dumpmachine)/sqlite3:libsqlite3-tcl
+		strace:strace perl=DBD::SQLite:libdbd-sqlite3-perl ruby:ruby-sqlite3 lsof:lsof tclsh:tcl file=/usr/lib/tcltk/$(shell $(CC) -dumpmachine)/sqlite3:libsqlite3-tcl \
+		java:default-jre-headless file=/usr/share/java/sqlite-jdbc.jar:libxerial-sqlite-jdbc-java file=/usr/share/java/sqlline.jar:sqlline
 	$(GO) test -timeout 20m ./internal/systest/... ./internal/bench/... ./internal/crash/... ./internal/soak/...
 
 # The campaign of kills and power cuts, some hundred rounds of which are in `make test`.

@@ -38,10 +38,17 @@ func New(rawURL string, o Options) (Store, error) {
 	return newS3Store(c)
 }
 
+var oneSlash = regexp.MustCompile(`^(?i:s3):/[^/]`)
+
 // parseURL splits a URL and refuses what no scheme allows. An '@' may be the end
 // of a password whose other characters hide where it begins, so a URL that has one
 // and cannot be split is never repeated in an error.
+//
+// Tcl takes a URI for a path and leaves one slash where there were two: s3:/bucket is no other thing.
 func parseURL(raw string) (*url.URL, url.Values, error) {
+	if oneSlash.MatchString(raw) {
+		raw = raw[:len("s3:/")] + raw[len("s3:"):]
+	}
 	_, rest, ok := strings.Cut(raw, "://")
 	if host, _, _ := strings.Cut(rest, "/"); ok && strings.Contains(host, "@") {
 		return nil, nil, fmt.Errorf("%w: it carries a user or password before '@': give credentials as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", ErrURL)

@@ -25,6 +25,7 @@ func TestURLsComeBackWithoutQuery(t *testing.T) {
 		"file:///with%20space":       "file:///with%20space",
 		"s3://bucket":                "s3://bucket",
 		"s3://bucket/":               "s3://bucket/",
+		"s3:/bucket/a":               "s3://bucket/a",
 		"s3://bucket/a/b":            "s3://bucket/a/b",
 		"s3://bucket//a/../b/":       "s3://bucket/b",
 		"S3://bucket/a?endpoint=http://127.0.0.1:9000&region=x":     "s3://bucket/a",

@@ -13,11 +13,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { HEADER_AT = 24, HEADER_SIZE = 16 }; /* pager.c, dbFileVers */
+
 struct replica {
   sqlite3_file base;
   sqlite3_file *go; /* the package's file */
   uint64_t handle;  /* Go's name for the connection */
   sqlite3 **db;     /* whose it is; NULL while it is being opened */
+  uint32_t state;   /* which state the open transaction reads, as Go counts them */
+  uint32_t known;   /* the one that header is of; 0: none */
+  unsigned char header[HEADER_SIZE]; /* the bytes by which SQLite sees that a file has changed */
 };
 
 #define REPLICA(p) ((struct replica *)(p))
@@ -27,6 +32,7 @@ struct replica {
 static __thread struct {
   sqlite3 *db;     /* the connection that waits; NULL: not known */
   uint64_t opened; /* the handle of the file that is being opened */
+  uint32_t state;  /* what the transaction that begins will read */
 } now;
 
 static sqlite3_vfs *package; /* its VFS, which SQLite does not list */
@@ -39,6 +45,7 @@ static sqlite3_vfs *package; /* its VFS, which SQLite does not list */
 /* ---- for Go ------------------------------------------------------------ */
 
 void wf_replica_opened(uint64_t handle) { now.opened = handle; }
+void wf_replica_began(uint32_t state) { now.state = state; }
 
 #ifndef SQLITE3VFS_LOADABLE_EXT
 /* Not in SQLite before 3.41. */
@@ -70,10 +77,19 @@ static int r_close(sqlite3_file *p) {
 }
 
 static int r_read(sqlite3_file *p, void *b, int n, sqlite3_int64 off) {
+  struct replica *r = REPLICA(p);
   if (atomic_load(&wf.forked)) return SQLITE_IOERR_READ;
+  if (off == HEADER_AT && n == HEADER_SIZE && r->known && r->known == r->state) {
+    memcpy(b, r->header, HEADER_SIZE); /* every transaction begins with this */
+    return SQLITE_OK;
+  }
   ENTER(p);
   int rc = GO(p)->pMethods->xRead(GO(p), b, n, off);
   LEAVE;
+  if (rc == SQLITE_OK && off == 0 && n >= HEADER_AT + HEADER_SIZE && r->state) {
+    memcpy(r->header, (char *)b + HEADER_AT, HEADER_SIZE);
+    r->known = r->state;
+  }
   return rc;
 }
 
@@ -104,11 +120,13 @@ static int r_lock(sqlite3_file *p, int level) {
   ENTER(p);
   int rc = GO(p)->pMethods->xLock(GO(p), level);
   LEAVE;
+  REPLICA(p)->state = rc == SQLITE_OK ? now.state : 0;
   return rc;
 }
 
 static int r_unlock(sqlite3_file *p, int level) {
   if (atomic_load(&wf.forked)) return SQLITE_OK;
+  if (level == SQLITE_LOCK_NONE) REPLICA(p)->state = 0;
   return GO(p)->pMethods->xUnlock(GO(p), level);
 }
 

@@ -27,6 +27,11 @@ type ReplicaHandler interface {
 // called from the goroutine that was.
 func ReplicaOpened(handle uint64) { C.wf_replica_opened(C.uint64_t(handle)) }
 
+// ReplicaBegan tells the shim which state the transaction reads whose begin it has called for: another
+// number than that of any other state that the connection has read. It is to be called from the
+// goroutine that was.
+func ReplicaBegan(state uint32) { C.wf_replica_began(C.uint32_t(state)) }
+
 // ReplicaInterrupted reports whether the query for which the shim has called is to end. It is to
 // be called from the goroutine that was.
 func ReplicaInterrupted() bool { return C.wf_replica_interrupted() != 0 }

@@ -203,6 +203,7 @@ int wf_ship_now(struct wf_file *f, int64_t timeout_ms, uint64_t *txid, char **er
 /* replica.c */
 int wf_replica_register(void);
 void wf_replica_opened(uint64_t handle);
+void wf_replica_began(uint32_t state);
 int wf_replica_interrupted(void);
 int wf_is_replica(sqlite3 *db, const char *schema);
 int wf_replica_wait(sqlite3 *db, const char *schema, uint64_t epoch, uint64_t window, int64_t timeout_ms, char **err);

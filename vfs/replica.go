@@ -186,9 +186,11 @@ func (f *replicaFile) Lock(l sqlite3vfs.LockType) (err error) {
 	if l != sqlite3vfs.LockShared {
 		return sqlite3vfs.ReadOnlyError
 	}
-	if err := f.c.Begin(); err != nil {
+	state, err := f.c.Begin()
+	if err != nil {
 		return code(err)
 	}
+	cext.ReplicaBegan(state)
 	return nil
 }
 

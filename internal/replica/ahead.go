@@ -26,12 +26,13 @@ type ahead struct {
 	list  []uint32
 }
 
-// note is told of each page that was read; page is its content if all of it was.
-func (a *ahead) note(c *Conn, pgno uint32, page []byte) {
+// note is told of each page that was read; page is its content if all of it was. Of one that was
+// in memory it is only seen whether it was expected.
+func (a *ahead) note(c *Conn, pgno uint32, page []byte, hit bool) {
 	v := c.current()
 	most := int(min(windowBytes, c.opts.CacheSize/8) / int64(v.PageSize))
 	if page != nil {
-		if list := a.tree.note(pgno, page, most); len(list) > 0 {
+		if list := a.tree.note(pgno, page, most, hit); len(list) > 0 {
 			c.s.ahead(v, list)
 			return
 		}

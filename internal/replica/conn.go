@@ -77,23 +77,23 @@ func Open(o Options, interrupted func() bool) (*Conn, error) {
 func (c *Conn) Close() { c.s.release() }
 
 // Begin begins a read transaction: until End every read is of one state. With no state chosen it is the
-// newest, of which the store may have been asked up to Options.Poll ago.
-func (c *Conn) Begin() error {
+// newest, of which the store may have been asked up to Options.Poll ago. state tells it from all others that
+// the connection has read.
+func (c *Conn) Begin() (state uint32, err error) {
 	c.mu.Lock()
 	pin := c.pin
 	c.mu.Unlock()
 	v, asked := pin, time.Time{}
 	if v == nil {
-		var err error
 		if v, asked, err = c.newest(c.opts.Poll); err != nil {
-			return c.note(err)
+			return 0, c.note(err)
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.show(v)
 	c.asOf, c.reading = asked, true
-	return nil
+	return c.shown, nil
 }
 
 // show makes v the state that is read. The same state in other files is no other one.
@@ -178,14 +178,15 @@ func (c *Conn) ReadAt(b []byte, off int64) (n int, err error) {
 	for n < len(b) && off < v.Size() {
 		pgno, from := uint32(off/size)+1, int(off%size)
 		part := b[n:min(len(b), n+int(size)-from)]
-		if err := c.readPage(pgno, from, part); err != nil {
+		hit, err := c.readPage(pgno, from, part)
+		if err != nil {
 			return n, c.note(fmt.Errorf("page %d of TXID %s: %w", pgno, v.TXID, err))
 		}
 		whole := part
 		if len(part) < int(size) {
 			whole = nil
 		}
-		c.expect.note(c, pgno, whole)
+		c.expect.note(c, pgno, whole, hit)
 		if pgno == 1 {
 			c.dress(v, from, part)
 		}
@@ -194,39 +195,39 @@ func (c *Conn) ReadAt(b []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// readPage copies a page, from an offset on, to b.
-func (c *Conn) readPage(pgno uint32, from int, b []byte) error {
+// readPage copies a page, from an offset on, to b. hit tells that it was in memory.
+func (c *Conn) readPage(pgno uint32, from int, b []byte) (hit bool, err error) {
 	for try := 1; ; try++ {
 		v := c.current()
 		at := v.table.at(pgno)
 		if at.file == 0 { // the page of SQLite's locks
 			clear(b)
-			return nil
+			return true, nil
 		}
 		k := pageKey{at.file, pgno}
 		if pages.get(k, from, b) {
 			c.hits.Add(1)
-			return nil
+			return true, nil
 		}
 		f := c.s.under(v, want{k, at}, from, b)
 		if f == nil {
 			c.hits.Add(1)
-			return nil
+			return true, nil
 		}
 		if err := c.await(f.done); err != nil {
-			return err
+			return false, err
 		}
 		err := f.page(k, from, b)
 		if err == nil {
 			c.misses.Add(1)
-			return c.note(nil)
+			return false, c.note(nil)
 		}
 		if !errors.Is(err, objstore.ErrNotExist) || try == plans {
-			return err
+			return false, err
 		}
 		same, err := c.wait(c.s.Again(v))
 		if err != nil {
-			return err
+			return false, err
 		}
 		c.replace(v, same)
 	}

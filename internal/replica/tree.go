@@ -1,6 +1,9 @@
 package replica
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // Reading ahead along a b-tree: a page above the leaves names its children in the order in which a
 // scan reads them, wherever they lie. https://www.sqlite.org/fileformat.html#b_tree_pages
@@ -27,8 +30,8 @@ type tree [parents]parent
 
 // note is told of each page that was read whole, and returns those to fetch ahead, at most so
 // many. They are valid until the next call.
-func (t *tree) note(pgno uint32, page []byte, most int) (ahead []uint32) {
-	above, at := t.find(pgno)
+func (t *tree) note(pgno uint32, page []byte, most int, hit bool) (ahead []uint32) {
+	above, at := t.find(pgno, hit)
 	window := 0
 	if above != nil {
 		ahead = above.follow(at, most)
@@ -46,16 +49,19 @@ func (t *tree) note(pgno uint32, page []byte, most int) (ahead []uint32) {
 	return ahead
 }
 
-// find returns the parent of a page, and the place of the page in it. The parent is the first then.
-func (t *tree) find(pgno uint32) (*parent, int) {
+// find returns the parent of a page, and the place of the page in it. The parent is the first then. With
+// near it is found only where it would follow the page that was read last.
+func (t *tree) find(pgno uint32, near bool) (*parent, int) {
 	for i := range t {
-		for at, child := range t[i].children {
-			if child == pgno {
-				p := t[i]
-				copy(t[1:i+1], t[:i])
-				t[0] = p
-				return &t[0], at
-			}
+		from, to := 0, len(t[i].children)
+		if near {
+			from, to = min(t[i].next, to), min(t[i].next+maxSkip, to)
+		}
+		if at := slices.Index(t[i].children[from:to], pgno); at >= 0 {
+			p := t[i]
+			copy(t[1:i+1], t[:i])
+			t[0] = p
+			return &t[0], from + at
 		}
 	}
 	return nil, 0

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 
 	"github.com/superfly/ltx"
 	"golang.org/x/sys/unix"
@@ -75,7 +76,7 @@ func (s *fileStore) List(ctx context.Context, level int, from ltx.TXID) ([]Objec
 		if err != nil {
 			return nil, s.fail("list", fmt.Sprintf("level %d", level), err)
 		}
-		o.Size, o.ModTime = info.Size(), info.ModTime()
+		o.Size, o.ModTime, o.Tag = info.Size(), info.ModTime(), tagOf(info)
 		objs = append(objs, o)
 	}
 	sortObjects(objs)
@@ -97,6 +98,9 @@ func (s *fileStore) Open(ctx context.Context, o Object, off, n int64) (io.ReadCl
 	if err == nil && !info.Mode().IsRegular() {
 		err = errors.New("it is not a regular file")
 	}
+	if err == nil {
+		err = is(o, tagOf(info))
+	}
 	if err == nil && n != 0 && off >= info.Size() {
 		err = ErrRange // as a bucket answers, so that no one relies on a directory
 	}
@@ -108,6 +112,15 @@ func (s *fileStore) Open(ctx context.Context, o Object, off, n int64) (io.ReadCl
 		n = info.Size() - off
 	}
 	return fileReader{io.NewSectionReader(f, off, n), f}, nil
+}
+
+// tagOf is a file's tag. Of numbers alone a file system gives those of removed files again.
+func tagOf(info fs.FileInfo) string {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("%x-%x", st.Ino, info.ModTime().UnixNano())
 }
 
 type fileReader struct {
@@ -122,6 +135,9 @@ func (s *fileStore) Meta(ctx context.Context, o Object) (Meta, error) {
 	}
 	s.tell(0)
 	info, err := os.Stat(s.path(o))
+	if err == nil {
+		err = is(o, tagOf(info))
+	}
 	if err != nil {
 		return Meta{}, s.fail("read metadata of", o, err)
 	}

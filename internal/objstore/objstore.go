@@ -25,12 +25,24 @@ type Object struct {
 	Min, Max ltx.TXID
 	Size     int64     // bytes; 0 where the object is about to be created
 	ModTime  time.Time // as the store tells it; zero where unknown
+
+	// Tag is by what the store tells this object from another that takes its name later. A
+	// listing gives it; where it is not empty, nothing but that object is read.
+	Tag string
 }
 
 // Name is the object's last path element, `<min>-<max>.ltx`.
 func (o Object) Name() string { return ltx.FormatFilename(o.Min, o.Max) }
 
 func (o Object) String() string { return fmt.Sprintf("level %d %s", o.Level, o.Name()) }
+
+// is returns ErrNotExist where what was found under an object's name is another one.
+func is(o Object, tag string) error {
+	if o.Tag != "" && tag != "" && o.Tag != tag {
+		return fmt.Errorf("%w: another has its name", ErrNotExist)
+	}
+	return nil
+}
 
 // Meta travels with an object, beside its bytes.
 type Meta struct {
@@ -74,7 +86,7 @@ type Store interface {
 	List(ctx context.Context, level int, from ltx.TXID) ([]Object, error)
 
 	// Open reads n bytes of an object from offset off; n < 0 reads to its
-	// end. ErrNotExist where there is no such object.
+	// end. ErrNotExist where there is no such object, or by its tag another one.
 	Open(ctx context.Context, o Object, off, n int64) (io.ReadCloser, error)
 
 	// Create writes an object unless one of its name exists, which is
@@ -87,7 +99,7 @@ type Store interface {
 	// whether the object was written.
 	Create(ctx context.Context, o Object, body Body, m Meta, started func(uploadID string)) error
 
-	// Meta returns what travels with an object.
+	// Meta returns what travels with an object; ErrNotExist as from Open.
 	Meta(ctx context.Context, o Object) (Meta, error)
 
 	// Remove deletes an object; one that does not exist is no error.

@@ -96,7 +96,7 @@ func (s *s3Store) List(ctx context.Context, level int, from ltx.TXID) ([]Object,
 		}
 		dog.reset()
 		if o, ok := parseName(level, strings.TrimPrefix(info.Key, dir)); ok && o.Min >= from {
-			o.Size, o.ModTime = info.Size, info.LastModified
+			o.Size, o.ModTime, o.Tag = info.Size, info.LastModified, tag(info.ETag)
 			objs = append(objs, o)
 		}
 	}
@@ -137,7 +137,7 @@ func (s *s3Store) ListAll(ctx context.Context) (objs []Object, marks []Mark, ok 
 				continue
 			}
 			if o, ok := parseName(level, name); ok {
-				o.Size, o.ModTime = info.Size, info.LastModified
+				o.Size, o.ModTime, o.Tag = info.Size, info.LastModified, tag(info.ETag)
 				objs = append(objs, o)
 			}
 		}
@@ -202,8 +202,15 @@ func (s *s3Store) get(ctx context.Context, o Object, off, n int64) (io.ReadClose
 		rc.Close()
 		return nil, info, errors.New("the store sent a whole object where a part was asked for")
 	}
+	if err := is(o, tag(info.ETag)); err != nil {
+		rc.Close()
+		return nil, info, err
+	}
 	return rc, info, nil
 }
+
+// tag is an ETag without what a proxy adds that compresses.
+func tag(etag string) string { return strings.Trim(strings.TrimPrefix(etag, "W/"), `"`) }
 
 // Meta is part of Store. It reads a byte rather than asking for the head, whose
 // errors have no body and so do not tell a missing bucket from a missing object.

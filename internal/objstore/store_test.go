@@ -390,3 +390,43 @@ func TestReadHeader(t *testing.T) {
 		}
 	})
 }
+
+// A listing is of one moment: what has taken an object's name since is not what it has told of.
+func TestAnObjectIsNotReadAsAnotherThatHadItsName(t *testing.T) {
+	each(t, func(t *testing.T, p place) {
+		o := object(0, 7, 7)
+		listed := func() objstore.Object {
+			t.Helper()
+			objs, err := p.List(t.Context(), 0, 0)
+			if err != nil || len(objs) != 1 || objs[0].Tag == "" {
+				t.Fatalf("%+v, %v", objs, err)
+			}
+			return objs[0]
+		}
+		create(t, p, o, "first")
+		first := listed()
+		if got := read(t, p, first, 1, 3); got != "irs" || first != listed() {
+			t.Fatalf("%q, %+v", got, first)
+		}
+		if err := p.Remove(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Create(t.Context(), o, bytes.NewReader([]byte("other")), objstore.Meta{Timestamp: time.UnixMilli(2)}, nil); err != nil {
+			t.Fatal(err)
+		}
+		for off, n := range map[int64]int64{0: -1, 1: 3, 2: -1, 3: 0} {
+			if rc, err := p.Open(t.Context(), first, off, n); !errors.Is(err, objstore.ErrNotExist) {
+				t.Errorf("open at %d: %v, %v", off, rc, err)
+			}
+		}
+		if _, err := p.Meta(t.Context(), first); !errors.Is(err, objstore.ErrNotExist) {
+			t.Errorf("metadata: %v", err)
+		}
+		if got := read(t, p, listed(), 0, -1); got != "other" {
+			t.Errorf("the one that is there holds %q", got)
+		}
+		if got := read(t, p, o, 0, -1); got != "other" {
+			t.Errorf("whatever has the name holds %q", got)
+		}
+	})
+}

@@ -30,6 +30,8 @@ type bucket struct {
 
 	// before, if set, is called by each request before it is answered, and may fail it or wait.
 	before func(ctx context.Context, call string, o objstore.Object, off, n int64) error
+	// late, if set, is called by each list when its answer is made and not yet given.
+	late func(ctx context.Context)
 	// body, if set, changes what is read.
 	body func(o objstore.Object, off int64, b []byte) io.Reader
 }
@@ -91,7 +93,7 @@ func (b *bucket) put(o objstore.Object, data []byte, m objstore.Meta) objstore.O
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.last++
-	o.Size, o.ModTime = int64(len(data)), m.Timestamp
+	o.Size, o.ModTime, o.Tag = int64(len(data)), m.Timestamp, fmt.Sprint(b.last)
 	b.objects[nameOf(o)] = stored{o, data, m}
 	return o
 }
@@ -152,7 +154,17 @@ func (f *front) List(ctx context.Context, level int, from ltx.TXID) ([]objstore.
 	if err := f.ask(ctx, "list", objstore.Object{Level: level, Min: from}, 0, 0); err != nil {
 		return nil, err
 	}
+	defer f.linger(ctx)
 	return slices.DeleteFunc(f.all(), func(o objstore.Object) bool { return o.Level != level || o.Min < from }), nil
+}
+
+func (f *front) linger(ctx context.Context) {
+	f.mu.Lock()
+	late := f.late
+	f.mu.Unlock()
+	if late != nil {
+		late(ctx)
+	}
 }
 
 // ListAll is part of objstore.Lister.
@@ -160,6 +172,7 @@ func (f *front) ListAll(ctx context.Context) ([]objstore.Object, []objstore.Mark
 	if err := f.ask(ctx, "list", objstore.Object{Level: -1}, 0, 0); err != nil {
 		return nil, nil, false, err
 	}
+	defer f.linger(ctx)
 	f.mu.Lock()
 	marks := slices.Clone(f.marks)
 	f.mu.Unlock()
@@ -171,7 +184,7 @@ func (f *front) find(o objstore.Object) (stored, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s, ok := f.objects[nameOf(o)]
-	if !ok {
+	if !ok || o.Tag != "" && o.Tag != s.object.Tag {
 		return stored{}, fmt.Errorf("%v: %w", o, objstore.ErrNotExist)
 	}
 	return s, nil

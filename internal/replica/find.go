@@ -45,7 +45,7 @@ func (s *Source) newest(ctx context.Context, head *View) (*View, error) {
 			}
 		}
 	}
-	return s.find(ctx, history.Target{}, head)
+	return s.find(ctx, history.Target{}, head, head)
 }
 
 // since lists the objects that continue from a state's own. Not ok where they do not tell all: that
@@ -70,17 +70,18 @@ func (s *Source) since(ctx context.Context, head *View) (more []objstore.Object,
 	return all[1:], true, nil
 }
 
-// find finds a state in a listing of the whole replica. What bases have is not looked for again.
-func (s *Source) find(ctx context.Context, target history.Target, bases ...*View) (*View, error) {
+// find finds a state in a listing of the whole replica. What base has, and what it was made from, is not looked for
+// again. What is found is of kin's history if the listing is; both may be nil.
+func (s *Source) find(ctx context.Context, target history.Target, kin, base *View) (*View, error) {
 	for try := 1; ; try++ {
-		v, err := s.findOnce(ctx, target, bases)
+		v, err := s.findOnce(ctx, target, kin, base)
 		if !errors.Is(err, objstore.ErrNotExist) || try == plans {
 			return v, err
 		}
 	}
 }
 
-func (s *Source) findOnce(ctx context.Context, target history.Target, bases []*View) (*View, error) {
+func (s *Source) findOnce(ctx context.Context, target history.Target, kin, base *View) (*View, error) {
 	var h *history.History
 	err := persist(ctx, func() (err error) {
 		h, err = history.List(ctx, s.store)
@@ -99,12 +100,10 @@ func (s *Source) findOnce(ctx context.Context, target history.Target, bases []*V
 	with := *h
 	top := slices.Clip(h.Levels[objstore.SnapshotLevel])
 	known := map[ltx.TXID]*View{}
-	for _, b := range bases {
-		for ; b != nil; b = b.root {
-			if known[b.TXID] == nil && proven(h, b) {
-				known[b.TXID] = b
-				top = append(top, objstore.Object{Level: objstore.SnapshotLevel, Min: 1, Max: b.TXID, Size: knownSize})
-			}
+	for b := base; b != nil; b = b.root {
+		if known[b.TXID] == nil && proven(h, b) {
+			known[b.TXID] = b
+			top = append(top, objstore.Object{Level: objstore.SnapshotLevel, Min: 1, Max: b.TXID, Size: knownSize})
 		}
 	}
 	preferred, ok := s.preferred(h)
@@ -116,7 +115,7 @@ func (s *Source) findOnce(ctx context.Context, target history.Target, bases []*V
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s", err, s.store)
 	}
-	var base *View
+	base = nil
 	if p.Files[0].Size == preferredSize {
 		p.Files[0] = preferred
 	}
@@ -131,6 +130,9 @@ func (s *Source) findOnce(ctx context.Context, target history.Target, bases []*V
 		return nil, err
 	}
 	v.head = p.Head
+	if kin != nil && proven(h, kin) {
+		v.line = kin.line
+	}
 	s.keep(v)
 	return v, nil
 }
@@ -192,12 +194,11 @@ func proven(h *history.History, v *View) bool {
 
 // replan finds a state in files that are there.
 func (s *Source) replan(ctx context.Context, gone *View) (*View, error) {
-	v, err := s.find(ctx, history.Target{TXID: gone.TXID}, gone.root)
+	v, err := s.find(ctx, history.Target{TXID: gone.TXID}, gone, gone.root)
 	if err != nil {
 		return nil, fmt.Errorf("a file of TXID %s has gone, and %w", gone.TXID, err)
 	}
-	// Files that replace others bear the time of the state, to the millisecond.
-	if !v.descends(gone) && !v.Time.Equal(gone.Time) {
+	if !v.is(gone) {
 		return nil, fmt.Errorf("a file of TXID %s has gone, and what is there now under this TXID is another database", gone.TXID)
 	}
 	return v, nil

@@ -58,14 +58,6 @@ func all(t *testing.T, c *Conn) []byte {
 	return b
 }
 
-func undressed(b []byte) []byte {
-	b = bytes.Clone(b)
-	clear(b[headWriteVersion : headWriteVersion+2])
-	clear(b[headChange : headPages+4])
-	clear(b[headValidFor : headValidFor+4])
-	return b
-}
-
 func grow(src *histtest.Source, rows int) {
 	src.Exec("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, x)")
 	src.Exec(fmt.Sprintf("WITH n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < %d) INSERT INTO t(x) SELECT randomblob(300) FROM n", rows))

@@ -36,8 +36,10 @@ type Source struct {
 	mu        sync.Mutex // protects these; never held while the store is waited for
 	head      *View      // the newest state that was seen
 	headAt    time.Time  // when the store was asked and had nothing newer
-	looking   *Look      // for the newest; nil: nobody is
-	again     map[ltx.TXID]*Look
+	looking   *Look      // for the newest, the last that began; nil: it has ended
+	began     int        // searches for the newest, ever
+	headLook  int        // the one of them that found head
+	again     map[lost]*Look
 	searching int                  // how many searches there are
 	views     []weak.Pointer[View] // all that are in use, and some that are not
 
@@ -47,6 +49,12 @@ type Source struct {
 	objects map[uint32]objstore.Object // by their ids
 	kept    int                        // how many objects the last forget has left
 	lanes   chan struct{}              // holds a token for each flight ahead
+}
+
+// lost is a state of which a file has gone.
+type lost struct {
+	txid ltx.TXID
+	line *int
 }
 
 // sources are those in use, by all that tells one from another.
@@ -62,6 +70,9 @@ type sourceKey struct {
 	dirSize                          int64
 }
 
+// newStore is objstore.New; a test has stores of its own.
+var newStore = objstore.New
+
 // acquire returns the Source of a replica. It asks the store for nothing.
 func acquire(o Options) (*Source, error) {
 	k := sourceKey{o.URL, o.Store.Endpoint, o.Store.Region, o.Store.PathStyle, o.Timeout, o.CacheDir, o.Hydrate, o.CacheDirSize}
@@ -71,7 +82,7 @@ func acquire(o Options) (*Source, error) {
 	if s == nil {
 		s = &Source{
 			timeout: o.Timeout,
-			again:   map[ltx.TXID]*Look{},
+			again:   map[lost]*Look{},
 			flights: map[pageKey]*flight{},
 			ids:     map[objstore.Object]uint32{}, objects: map[uint32]objstore.Object{},
 			lanes: make(chan struct{}, aheadFlights),
@@ -79,7 +90,7 @@ func acquire(o Options) (*Source, error) {
 		store := o.Store
 		store.OnRequest = func(int64) { s.requests.Add(1) }
 		var err error
-		if s.store, err = objstore.New(o.URL, store); err != nil {
+		if s.store, err = newStore(o.URL, store); err != nil {
 			return nil, err
 		}
 		if s.name = s.store.String(); o.Store.Endpoint != "" {
@@ -142,7 +153,7 @@ func (s *Source) last() bool {
 type Look struct {
 	Done  chan struct{}
 	view  *View     // these are valid once Done is closed
-	asked time.Time // when the store was, of the newest state
+	asked time.Time // when the store was, or is going to be, of the newest state
 	err   error
 	panic *group.Panic
 }
@@ -194,47 +205,60 @@ func (s *Source) locked(f func(context.Context) (*View, error), settle func(*Loo
 var errPanic = errors.New("internal error")
 
 // Newest looks for the newest state, unless one is known of which the store had nothing newer maxAge
-// ago. Those who look at the same time share one search.
+// ago. Those who look at the same time share one search, if it has begun within maxAge too.
 func (s *Source) Newest(maxAge time.Duration) *Look {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.head != nil && time.Since(s.headAt) < maxAge {
 		return found(s.head, s.headAt)
 	}
-	if s.looking == nil {
-		head, asked := s.head, time.Now()
-		s.looking = s.locked(func(ctx context.Context) (*View, error) { return s.newest(ctx, head) }, func(l *Look) {
-			s.looking = nil
-			if l.err == nil {
-				s.head, s.headAt, l.asked = l.view, asked, asked
-				if s.hydrate != nil {
-					s.hydrate.follow(l.view)
-				}
-			}
-		})
+	if s.looking != nil && time.Since(s.looking.asked) < maxAge {
+		return s.looking
 	}
-	return s.looking
+	s.began++
+	head, asked, n := s.head, time.Now(), s.began
+	l := s.locked(func(ctx context.Context) (*View, error) { return s.newest(ctx, head) }, func(l *Look) {
+		if s.looking == l {
+			s.looking = nil
+		}
+		switch {
+		case l.err != nil:
+		case n < s.headLook: // one that began later was faster
+			l.view, l.asked = s.head, s.headAt
+		default:
+			s.head, s.headAt, s.headLook = l.view, asked, n
+			if s.hydrate != nil {
+				s.hydrate.follow(l.view)
+			}
+		}
+	})
+	s.looking, l.asked = l, asked
+	return l
 }
 
 // Again looks for a state once more, of which a file has gone: it is the same one in other files.
 func (s *Source) Again(gone *View) *Look {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	last := gone
 	for _, p := range s.views {
-		if v := p.Value(); v != nil && v.TXID == gone.TXID && v.made > gone.made {
-			return found(v, time.Time{})
+		if v := p.Value(); v != nil && v.made > last.made && v.is(gone) {
+			last = v
 		}
 	}
-	txid := gone.TXID
-	if s.again[txid] == nil {
-		s.again[txid] = s.locked(func(ctx context.Context) (*View, error) { return s.replan(ctx, gone) }, func(l *Look) {
-			delete(s.again, txid)
-			if l.err == nil && s.head != nil && s.head.TXID == txid {
+	if last != gone {
+		return found(last, time.Time{})
+	}
+	k := lost{gone.TXID, gone.line}
+	if s.again[k] == nil {
+		s.again[k] = s.locked(func(ctx context.Context) (*View, error) { return s.replan(ctx, gone) }, func(l *Look) {
+			delete(s.again, k)
+			if l.err == nil && s.head != nil && s.head.is(gone) {
 				s.head = l.view
 			}
 		})
 	}
-	return s.again[txid]
+	return s.again[k]
 }
 
 // State looks for a state of the past.
@@ -242,12 +266,12 @@ func (s *Source) State(t history.Target) *Look {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.views {
-		if v := p.Value(); v != nil && v.TXID == t.TXID && t.TXID != 0 {
+		if v := p.Value(); v != nil && v.TXID == t.TXID && s.head != nil && v.descends(s.head) {
 			return found(v, time.Time{})
 		}
 	}
 	head := s.head
-	return s.locked(func(ctx context.Context) (*View, error) { return s.find(ctx, t, head) }, func(*Look) {})
+	return s.locked(func(ctx context.Context) (*View, error) { return s.find(ctx, t, head, head) }, func(*Look) {})
 }
 
 // keep remembers a view while somebody uses it, so that others may share it.

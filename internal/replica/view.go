@@ -45,6 +45,12 @@ func (v *View) descends(of *View) bool {
 	return v == of || v.line == of.line
 }
 
+// is reports whether v and another view are the same state. What replaces a state's files
+// bears its time, to the millisecond.
+func (v *View) is(other *View) bool {
+	return v.TXID == other.TXID && (v.descends(other) || !v.Time.IsZero() && v.Time.Equal(other.Time))
+}
+
 // maxProofs is how many files a View remembers.
 const maxProofs = 64
 

@@ -194,14 +194,14 @@ func (w *world) open(change ...func(*Options)) *Conn {
 	return c
 }
 
-func caching(bytes int64) func(*Options)     { return func(o *Options) { o.CacheSize = bytes } }
+func caching(bytes int64) func(*Options)    { return func(o *Options) { o.CacheSize = bytes } }
 func polled(d time.Duration) func(*Options) { return func(o *Options) { o.Poll = d } }
 func within(d time.Duration) func(*Options) { return func(o *Options) { o.Timeout = d } }
 func atTXID(t ltx.TXID) func(*Options)      { return func(o *Options) { o.TXID = t.String() } }
 
 func begin(t testing.TB, c *Conn) {
 	t.Helper()
-	if err := c.Begin(); err != nil {
+	if _, err := c.Begin(); err != nil {
 		t.Fatal(err)
 	}
 }

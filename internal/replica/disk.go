@@ -96,7 +96,7 @@ func (d *disk) content(slot uint64) int64 {
 
 // diskKey names a part of a page of an object.
 func diskKey(store string, o objstore.Object, pgno uint32, part int) [16]byte {
-	return xxh3.HashString128(fmt.Sprintf("%s\x00%d\x00%d\x00%d\x00%d\x00%d\x00%d\x00%d", store, o.Level, o.Min, o.Max, o.Size, o.ModTime.UnixNano(), pgno, part)).Bytes()
+	return xxh3.HashString128(fmt.Sprintf("%s\x00%d\x00%d\x00%d\x00%d\x00%d\x00%d\x00%d\x00%s", store, o.Level, o.Min, o.Max, o.Size, o.ModTime.UnixNano(), pgno, part, o.Tag)).Bytes()
 }
 
 func diskSum(key [16]byte, b []byte) uint64 {

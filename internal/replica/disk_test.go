@@ -9,12 +9,14 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/superfly/ltx"
-
 	"github.com/walferry/walferry/internal/objstore"
 )
 
-func openedDisk(t *testing.T, dir string, size int64) *disk {
+func onDisk(dir string, size int64) func(*Options) {
+	return func(o *Options) { o.CacheDir, o.CacheDirSize = dir, size }
+}
+
+func openedDisk(t testing.TB, dir string, size int64) *disk {
 	t.Helper()
 	d, err := openDisk(dir, size)
 	if err != nil {
@@ -24,166 +26,192 @@ func openedDisk(t *testing.T, dir string, size int64) *disk {
 	return d
 }
 
-// pageOf is content that tells by itself what page it is.
-func pageOf(o objstore.Object, pgno uint32, size int) []byte {
-	b := make([]byte, size)
-	r := rand.New(rand.NewPCG(uint64(o.Min)<<32|uint64(o.Max), uint64(pgno)))
-	for i := 0; i < size; i += 8 {
-		binary.LittleEndian.PutUint64(b[i:], r.Uint64())
-	}
-	return b
+// pageFor is a page whose content tells whose it is.
+func pageFor(size int, store string, o objstore.Object, pgno uint32) []byte {
+	page := make([]byte, size)
+	seed := [32]byte{}
+	key := diskKey(store, o, pgno, 0)
+	copy(seed[:], key[:])
+	_, _ = rand.NewChaCha8(seed).Read(page)
+	return page
 }
 
-func TestADiskServesWhatWasPutAndNoOther(t *testing.T) {
-	for _, size := range []int{512, 4096, 65536} {
+func TestADirectoryOfPagesGivesWhatWasPut(t *testing.T) {
+	for size := 512; size <= 65536; size *= 2 {
 		d := openedDisk(t, t.TempDir(), 4<<20)
-		a := objstore.Object{Min: 2, Max: 2, Size: 1000}
-		page, got := pageOf(a, 7, size), make([]byte, size)
-		if d.get("s", a, 7, got) {
-			t.Fatal("a page that was never put")
+		o := objstore.Object{Level: 1, Min: 2, Max: 3, Size: 9, Tag: "a"}
+		want, got := pageFor(size, "s", o, 7), make([]byte, size)
+		if d.get("s", o, 7, got) {
+			t.Fatal("an empty one has a page")
 		}
-		d.put("s", a, 7, page)
-		if !d.get("s", a, 7, got) || !bytes.Equal(got, page) {
-			t.Fatalf("a page of %d bytes does not come back", size)
+		d.put("s", o, 7, want)
+		if !d.get("s", o, 7, got) || !bytes.Equal(got, want) {
+			t.Fatalf("page size %d: not what was put", size)
 		}
-		replaced := a
-		replaced.Size++
-		for name, miss := range map[string]bool{
-			"another page":               d.get("s", a, 8, got),
-			"another object":             d.get("s", objstore.Object{Min: 3, Max: 3, Size: 1000}, 7, got),
-			"one that replaced it":       d.get("s", replaced, 7, got),
-			"the same of another bucket": d.get("r", a, 7, got),
-		} {
-			if miss {
-				t.Errorf("%s was found", name)
-			}
+		other, tagged := o, o
+		other.Max, tagged.Tag = 4, "b"
+		if d.get("s", o, 8, got) || d.get("t", o, 7, got) || d.get("s", other, 7, got) || d.get("s", tagged, 7, got) {
+			t.Fatal("it has a page that was not put")
 		}
 	}
 }
 
-// Whatever becomes of the file's bytes, a page is right or is not there.
-func TestADiskThatIsDamagedServesNoWrongPage(t *testing.T) {
+func TestADirectoryOfPagesIsNoLargerThanItMayBe(t *testing.T) {
+	const size = 1 << 20
 	dir := t.TempDir()
-	d := openedDisk(t, dir, 1<<20)
-	o, rnd := objstore.Object{Min: 2, Max: 2, Size: 1000}, rand.New(rand.NewPCG(1, 2))
-	f, err := os.OpenFile(filepath.Join(dir, diskName), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
+	d := openedDisk(t, dir, size)
+	o := objstore.Object{Size: 1}
+	for p := range uint32(2000) {
+		d.put("s", o, p+1, pageFor(4096, "s", o, p+1))
 	}
-	defer f.Close()
-	info, _ := f.Stat()
-	found, lost := 0, 0
-	for round := range 200 {
-		for p := uint32(1); p <= 40; p++ {
-			d.put("s", o, p, pageOf(o, p, 4096))
-		}
-		for range 40 {
-			junk := make([]byte, 1+rnd.IntN(9000))
-			for i := range junk {
-				junk[i] = byte(rnd.Uint32())
-			}
-			if _, err := f.WriteAt(junk, diskHead+rnd.Int64N(info.Size()-diskHead-int64(len(junk)))); err != nil {
-				t.Fatal(err)
-			}
-		}
-		got := make([]byte, 4096)
-		for p := uint32(1); p <= 40; p++ {
-			if !d.get("s", o, p, got) {
-				lost++
-			} else if found++; !bytes.Equal(got, pageOf(o, p, 4096)) {
-				t.Fatalf("round %d: page %d is wrong", round, p)
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	info, err := files[0].Info()
+	if err != nil || info.Size() > size+diskHead || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%d bytes, %v, %v", info.Size(), info.Mode(), err)
+	}
+	held, got := 0, make([]byte, 4096)
+	for p := range uint32(2000) {
+		if d.get("s", o, p+1, got) {
+			held++
+			if !bytes.Equal(got, pageFor(4096, "s", o, p+1)) {
+				t.Fatalf("page %d is another", p+1)
 			}
 		}
 	}
-	if found == 0 || lost == 0 {
-		t.Fatalf("%d found, %d lost: nothing was tried", found, lost)
+	if held < 150 || held > 256 {
+		t.Errorf("it holds %d pages of 4 KB", held)
 	}
 }
 
-// Several at once, as processes do it, each with a file of its own that is open.
-func TestADiskIsSharedWithoutALock(t *testing.T) {
+// Several processes write to it at once, without a lock.
+func TestADirectoryOfPagesIsSharedWithoutALock(t *testing.T) {
 	dir := t.TempDir()
 	var wg sync.WaitGroup
-	for w := range 4 {
+	for n := range 4 {
 		d := openedDisk(t, dir, 1<<20)
+		rnd := rand.New(rand.NewPCG(uint64(n), 1))
 		wg.Go(func() {
-			rnd, got := rand.New(rand.NewPCG(uint64(w), 3)), make([]byte, 4096)
-			for range 3000 {
-				o := objstore.Object{Min: 1 + ltx.TXID(rnd.IntN(20)), Max: 30, Size: 10}
-				p := 1 + rnd.Uint32N(30)
-				if d.get("s", o, p, got) {
-					if !bytes.Equal(got, pageOf(o, p, 4096)) {
-						t.Errorf("page %d is wrong", p)
-						return
-					}
-				} else {
-					d.put("s", o, p, pageOf(o, p, 4096))
+			for range 800 {
+				size, store, p := 512<<rnd.IntN(6), "s", rnd.Uint32N(200)+1
+				o := objstore.Object{Level: size}
+				got, want := make([]byte, size), pageFor(size, store, o, p)
+				if d.get(store, o, p, got) && !bytes.Equal(got, want) {
+					t.Error("a page is another")
+					return
 				}
+				d.put(store, o, p, want)
 			}
 		})
 	}
 	wg.Wait()
 }
 
-func TestADiskIsBounded(t *testing.T) {
+func TestADirectoryOfPagesThatIsDamagedHoldsNothing(t *testing.T) {
 	dir := t.TempDir()
-	const size = 1 << 20
-	d := openedDisk(t, dir, size)
-	for p := uint32(1); p <= 1000; p++ {
-		o := objstore.Object{Min: 2, Max: 2, Size: 10}
-		d.put("s", o, p, pageOf(o, p, 4096))
+	d := openedDisk(t, dir, 1<<20)
+	o := objstore.Object{Size: 1}
+	for p := range uint32(200) {
+		d.put("s", o, p+1, pageFor(4096, "s", o, p+1))
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 1 {
-		t.Fatalf("%d files, %v", len(entries), err)
+	file := filepath.Join(dir, diskName)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
 	}
-	info, err := entries[0].Info()
-	if err != nil || info.Size() > size+diskHead || info.Mode() != 0o600 {
-		t.Fatalf("%d bytes with mode %v, %v", info.Size(), info.Mode(), err)
+	rnd := rand.New(rand.NewPCG(1, 1))
+	for i := diskHead; i < len(b); i += 1 + rnd.IntN(700) {
+		b[i] ^= byte(1 << rnd.IntN(8))
 	}
-	// Another size is another file; who has the old one goes on with that.
-	o := objstore.Object{Min: 3, Max: 3, Size: 10}
-	small := openedDisk(t, dir, size/2)
-	small.put("s", o, 1, pageOf(o, 1, 4096))
-	if got := make([]byte, 4096); !small.get("s", o, 1, got) || d.get("s", o, 1, got) {
-		t.Error("the two are one file")
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if info, err := os.Stat(filepath.Join(dir, diskName)); err != nil || info.Size() > size/2+diskHead {
-		t.Errorf("%d bytes, %v", info.Size(), err)
+	got := make([]byte, 4096)
+	for p := range uint32(200) {
+		if d.get("s", o, p+1, got) && !bytes.Equal(got, pageFor(4096, "s", o, p+1)) {
+			t.Fatalf("page %d is another", p+1)
+		}
+	}
+	if err := os.Truncate(file, diskHead+100); err != nil {
+		t.Fatal(err)
+	}
+	d.put("s", o, 1, got)
+	if d.get("s", o, 1, got) {
+		t.Error("a file that was cut short gives pages")
 	}
 }
 
-// What is there and is no directory of pages is an error, or is replaced where it has the name of one.
-func TestADiskThatCannotBe(t *testing.T) {
+func TestADirectoryOfPagesThatIsNoneIsMadeAnew(t *testing.T) {
 	dir := t.TempDir()
-	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+	file := filepath.Join(dir, diskName)
+	huge := make([]byte, 24)
+	copy(huge, diskMagic)
+	binary.LittleEndian.PutUint64(huge[16:], 1<<60)
+	for _, content := range [][]byte{nil, []byte("x"), make([]byte, 1<<16), huge} {
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d := openedDisk(t, dir, 1<<20)
+		o := objstore.Object{Size: 1}
+		want, got := pageFor(4096, "s", o, 1), make([]byte, 4096)
+		if d.put("s", o, 1, want); !d.get("s", o, 1, got) || !bytes.Equal(got, want) {
+			t.Errorf("after %d bytes of something else it keeps nothing", len(content))
+		}
+	}
+	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openDisk(file, 1<<20); err == nil {
-		t.Error("a file was taken for a directory")
-	}
-	if err := os.WriteFile(filepath.Join(dir, diskName), bytes.Repeat([]byte("garbage"), 1000), 0o600); err != nil {
+	if err := os.Symlink("elsewhere", file); err != nil {
 		t.Fatal(err)
 	}
-	d := openedDisk(t, dir, 1<<20)
-	o := objstore.Object{Min: 3, Max: 3, Size: 10}
-	d.put("s", o, 1, pageOf(o, 1, 4096))
-	if got := make([]byte, 4096); !d.get("s", o, 1, got) {
-		t.Error("nothing is kept in place of garbage")
+	if d, err := openDisk(dir, 1<<20); err == nil {
+		d.close()
+		t.Error("a link is followed")
 	}
-	// Cut short in use it gives up.
-	if err := os.Truncate(filepath.Join(dir, diskName), 100); err != nil {
+	if _, err := openDisk(filepath.Join(file, "x"), 1<<20); err == nil {
+		t.Error("it lies where no directory can be")
+	}
+}
+
+func TestPagesOnDiskServeTheNextProcess(t *testing.T) {
+	w := newWorld(t, 1, 4096)
+	w.raw = true
+	w.history(3, 100)
+	dir := t.TempDir()
+	for round := range 3 {
+		o := w.options()
+		onDisk(dir, 8<<20)(&o)
+		c, err := Open(o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.bucket.counted()
+		w.reads(c, 4)
+		if n, calls := w.bucket.counted(); (calls["open"] > 0) != (round == 0) {
+			t.Errorf("round %d: %d requests: %v", round, n, calls)
+		}
+		c.Close()
+	}
+	other := w.fresh(w.begin) // the same names, sizes and times
+	w.bucket.clear()
+	other.history(3, 100)
+	other.reads(w.open(onDisk(dir, 8<<20)), 4)
+}
+
+func TestADiskThatFailsLeavesTheStore(t *testing.T) {
+	w := newWorld(t, 1, 4096)
+	w.raw = true
+	w.history(3, 100)
+	dir := t.TempDir()
+	c := w.open(onDisk(dir, 8<<20))
+	begin(t, c)
+	if _, err := readPage(c, 50); err != nil {
 		t.Fatal(err)
 	}
-	if got := make([]byte, 4096); d.get("s", o, 1, got) {
-		t.Error("a page was found in nothing")
+	if err := os.Truncate(filepath.Join(dir, diskName), 0); err != nil {
+		t.Fatal(err)
 	}
-	d.put("s", o, 1, pageOf(o, 1, 4096))
-	if info, err := os.Stat(filepath.Join(dir, diskName)); err != nil || info.Size() != 100 {
-		t.Errorf("%v, %v", info.Size(), err)
-	}
-	if !d.dead.Load() {
-		t.Error("it is used on")
-	}
+	w.holds(c, 4)
 }

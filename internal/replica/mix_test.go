@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/superfly/ltx"
+
+	"github.com/walferry/walferry/internal/objstore"
 )
 
 // refilled is a place that another database has taken, whose objects have the same names and sizes, and
@@ -87,4 +89,33 @@ func TestAStateOfThePastIsTheDatabasesThatIsThere(t *testing.T) {
 		}
 		other.reads(d, txid)
 	}
+}
+
+// A snapshot of Litestream's bears the time at which it was made.
+func TestASnapshotThatWasMadeLaterIsTheSameState(t *testing.T) {
+	w := newWorld(t, 1, 4096)
+	w.raw = true
+	objs := w.history(3, 100)
+	c := w.open()
+	begin(t, c)
+	if _, err := readPage(c, 1); err != nil {
+		t.Fatal(err)
+	}
+	later := *w
+	later.begin = w.begin.Add(time.Minute)
+	later.put(objstore.SnapshotLevel, 1, 4)
+	w.bucket.remove(objs[0], objs[2], objs[3]) // level 0 has its second one still
+	w.holds(c, 4)
+}
+
+// The same in a place of which nothing is left that was there before.
+func TestAReplacedHistoryIsTheSameStateIfItBearsItsTime(t *testing.T) {
+	w := newWorld(t, 1, 4096)
+	w.raw = true
+	objs := w.history(3, 100)
+	c := w.open()
+	begin(t, c)
+	w.put(objstore.SnapshotLevel, 1, 4)
+	w.bucket.remove(objs...)
+	w.holds(c, 4)
 }

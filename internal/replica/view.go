@@ -149,7 +149,7 @@ func (s *Source) extend(ctx context.Context, base *View, files []*file, h ltx.He
 	if int64(v.Pages)-int64(base.Pages) > room+1 {
 		return nil, fmt.Errorf("%w: %v says that the database has %d pages", ltxfile.ErrCorrupt, v.head, v.Pages)
 	}
-	e := base.table.edit()
+	e, skip := base.table.edit(), ledger.LockPage(v.PageSize)
 	for _, f := range files {
 		// The last one's header is known. In what is before it, pages beyond its size are some
 		// that were cut off since, and a page of another size shows when it is unpacked.
@@ -158,6 +158,9 @@ func (s *Source) extend(ctx context.Context, base *View, files []*file, h ltx.He
 			bound = h
 		}
 		err := s.index(ctx, f, bound, func(entry ltxfile.Entry) error {
+			if entry.Pgno == skip {
+				return fmt.Errorf("%w: it has page %d, which is that of SQLite's locks", ltxfile.ErrCorrupt, skip)
+			}
 			if entry.Pgno <= v.Pages {
 				s.place(e, f, entry, v.PageSize)
 			}
@@ -167,7 +170,7 @@ func (s *Source) extend(ctx context.Context, base *View, files []*file, h ltx.He
 			return nil, err
 		}
 	}
-	t, missing := e.end(v.Pages, ledger.LockPage(v.PageSize))
+	t, missing := e.end(v.Pages, skip)
 	if t == nil {
 		return nil, fmt.Errorf("%w: page %d of %d at TXID %s is in no file", ltxfile.ErrCorrupt, missing, v.Pages, v.TXID)
 	}

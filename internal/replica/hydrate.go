@@ -230,7 +230,7 @@ func (h *hydration) fill(v, last *View) error {
 	h.filled.Store(0)
 	for i, c := range v.table.chunks {
 		if c == nil || last != nil && i < len(last.table.chunks) && last.table.chunks[i] == c {
-			filled += chunkPages
+			filled += int64(c.count())
 			continue
 		}
 		for j := range uint32(chunkPages) {

@@ -1,29 +1,16 @@
 package replica
 
 import (
-	"bytes"
-	"context"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/walferry/walferry/internal/compact"
-	"github.com/walferry/walferry/internal/histtest"
-	"github.com/walferry/walferry/internal/objstore"
+	"github.com/superfly/ltx"
 )
 
-// hydrated opens a connection to a source's replica with a file to fill.
-func hydrated(t *testing.T, src *histtest.Source, path string) *Conn {
-	t.Helper()
-	c, err := Open(Options{URL: src.URL, Timeout: 20 * time.Second, CacheSize: 1 << 20, Hydrate: path}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
+func hydrating(path string) func(*Options) { return func(o *Options) { o.Hydrate = path } }
 
 // filled waits until the file has all of the newest state.
 func filled(t *testing.T, c *Conn) {
@@ -43,57 +30,53 @@ func filled(t *testing.T, c *Conn) {
 	}
 }
 
-// all reads a connection's state to its end, without what the process keeps in memory.
-func all(t *testing.T, c *Conn) []byte {
-	t.Helper()
+// forgetAll empties what the process keeps in memory.
+func forgetAll() {
 	pages.mu.Lock()
+	defer pages.mu.Unlock()
 	pages.shrink(0)
-	pages.mu.Unlock()
-	b := make([]byte, c.Size())
-	for at, size := 0, int(c.current().PageSize); at < len(b); at += size {
-		if n, err := c.ReadAt(b[at:at+size], int64(at)); err != nil || n != size {
-			t.Fatalf("page %d: %d bytes, %v", at/size+1, n, err)
-		}
-	}
-	return b
 }
 
-func grow(src *histtest.Source, rows int) {
-	src.Exec("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, x)")
-	src.Exec(fmt.Sprintf("WITH n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < %d) INSERT INTO t(x) SELECT randomblob(300) FROM n", rows))
+// opened is for who ends the connection before the test does.
+func (w *world) opened(change ...func(*Options)) *Conn {
+	w.t.Helper()
+	o := w.options()
+	for _, f := range change {
+		f(&o)
+	}
+	c, err := Open(o, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
 }
 
 // Once it is filled, only what is new is asked for, by the next process too.
 func TestHydrate_IsFilledOnceAndServes(t *testing.T) {
-	src := histtest.New(t, 4096)
-	grow(src, 3000)
-	src.Ship()
+	w := newWorld(t, 1, 4096)
+	w.history(3, 500)
 	path := filepath.Join(t.TempDir(), "local")
 	for process := range 3 {
 		if process > 0 {
-			src.Exec("UPDATE t SET x = randomblob(300) WHERE id % 500 = 7")
-			src.Ship()
+			w.commit(500, 7, 100, 250)
+			w.ship()
 		}
-		c := hydrated(t, src, path)
-		if _, err := c.Begin(); err != nil {
-			t.Fatal(err)
-		}
+		c := w.opened(hydrating(path))
+		begin(t, c)
 		filled(t, c)
 		before := c.Status()
-		got := all(t, c)
-		if after := c.Status(); after.Bytes != before.Bytes {
+		forgetAll()
+		w.holds(c, w.head)
+		after := c.Status()
+		if after.Bytes != before.Bytes {
 			t.Errorf("process %d: %d bytes were fetched of what the file has", process, after.Bytes-before.Bytes)
 		}
-		if !bytes.Equal(undressed(got), undressed(src.State[src.TXID].Bytes())) {
-			t.Errorf("process %d reads another state", process)
+		if after.Hydrated != int64(after.Pages) || after.HydrateError != "" {
+			t.Errorf("process %d: %d of %d pages, %q", process, after.Hydrated, after.Pages, after.HydrateError)
 		}
-		if st := c.Status(); st.Hydrated != int64(st.Pages) || st.HydrateError != "" {
-			t.Errorf("process %d: %d of %d pages, %q", process, st.Hydrated, st.Pages, st.HydrateError)
+		if most := int64(500 * 4096 / 8); process > 0 && before.Bytes > most {
+			t.Errorf("process %d fetched %d bytes, though the file had most of it", process, before.Bytes)
 		}
-		if most := int64(len(got)) / 2; process > 0 && before.Bytes > most {
-			t.Errorf("process %d fetched %d bytes of a database of %d, though the file had it", process, before.Bytes, len(got))
-		}
-		c.End()
 		c.Close()
 	}
 }
@@ -101,25 +84,17 @@ func TestHydrate_IsFilledOnceAndServes(t *testing.T) {
 // The file is damaged, is written by others, is of an older state, and files of the replica are merged
 // and removed: what is read is the state of the transaction.
 func TestHydrate_NeverServesAWrongPage(t *testing.T) {
-	src := histtest.New(t, 1024)
-	grow(src, 1000)
-	src.Ship()
+	w := newWorld(t, 2, 1024)
+	w.history(1, 300)
 	path := filepath.Join(t.TempDir(), "local")
 	rnd := rand.New(rand.NewPCG(4, 4))
-	other := hydrated(t, src, path)
-	defer other.Close()
-	for round := range 30 {
-		src.Exec(fmt.Sprintf("UPDATE t SET x = randomblob(300) WHERE id %% 50 = %d", rnd.IntN(50)))
-		if round%5 == 4 {
-			src.Exec("DELETE FROM t WHERE id > (SELECT max(id) FROM t) - 100")
-			src.Exec("VACUUM")
-			grow(src, rnd.IntN(200)+1)
-		}
-		o := src.Ship()
-		c := hydrated(t, src, path)
-		if _, err := c.Begin(); err != nil {
-			t.Fatal(err)
-		}
+	other := w.open(hydrating(path))
+	merged := ltx.TXID(1)
+	for round := range 40 {
+		w.step(400)
+		w.ship()
+		c := w.opened(hydrating(path))
+		begin(t, c)
 		if round%2 == 0 {
 			filled(t, c)
 		}
@@ -128,43 +103,20 @@ func TestHydrate_NeverServesAWrongPage(t *testing.T) {
 			damage(t, rnd, path+hydrationSuffix)
 		}
 		if round%4 == 3 {
-			_, err := compact.Merge(context.Background(), src.Store, level0(t, src, o), 1, t.TempDir())
-			if err != nil {
-				t.Fatal(err)
+			w.put(1, merged+1, w.head)
+			for _, o := range w.bucket.all() {
+				if o.Level == 0 && o.Max <= w.head {
+					w.bucket.remove(o)
+				}
 			}
-			if err := src.Store.RemoveAll(context.Background(), level0(t, src, o)); err != nil {
-				t.Fatal(err)
-			}
+			merged = w.head
 		}
-		want := undressed(src.State[src.TXID].Bytes())
-		if got := all(t, c); !bytes.Equal(undressed(got), want) {
-			t.Fatalf("round %d: another state is read", round)
-		}
-		if _, err := other.Begin(); err != nil {
-			t.Fatal(err)
-		}
-		if got := all(t, other); !bytes.Equal(undressed(got), want) {
-			t.Fatalf("round %d: another state is read by who was there before", round)
-		}
-		other.End()
-		c.End()
+		forgetAll()
+		w.holds(c, w.head)
+		forgetAll()
+		w.reads(other, w.head)
 		c.Close()
 	}
-}
-
-// level0 are the objects of level 0 up to one.
-func level0(t *testing.T, src *histtest.Source, to objstore.Object) (objs []objstore.Object) {
-	t.Helper()
-	all, err := src.Store.List(context.Background(), 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, o := range all {
-		if o.Max <= to.Max {
-			objs = append(objs, o)
-		}
-	}
-	return objs
 }
 
 func damage(t *testing.T, rnd *rand.Rand, path string) {
@@ -191,15 +143,35 @@ func damage(t *testing.T, rnd *rand.Rand, path string) {
 	}
 }
 
+// It is for the newest state: one of the past is read beside it, and takes nothing of it away.
+func TestHydrate_AStateOfThePastLeavesItAsItIs(t *testing.T) {
+	w := newWorld(t, 3, 4096)
+	w.history(10, 50)
+	path := filepath.Join(t.TempDir(), "local")
+	c := w.open(hydrating(path))
+	begin(t, c)
+	filled(t, c)
+	past := w.open(hydrating(path), atTXID(4))
+	forgetAll()
+	w.reads(past, 4)
+	before := c.Status().Bytes
+	forgetAll()
+	w.holds(c, w.head)
+	if after := c.Status().Bytes; after != before {
+		t.Errorf("%d bytes were fetched again", after-before)
+	}
+}
+
 func TestHydrate_TakesNoFileThatIsSomebodyElses(t *testing.T) {
-	src := histtest.New(t, 4096)
-	grow(src, 10)
-	src.Ship()
+	w := newWorld(t, 4, 4096)
+	w.history(1, 3)
 	path := filepath.Join(t.TempDir(), "precious")
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := Open(Options{URL: src.URL, Timeout: time.Second, CacheSize: 1 << 20, Hydrate: path}, nil); err == nil {
+	o := w.options()
+	o.Hydrate = path
+	if c, err := Open(o, nil); err == nil {
 		c.Close()
 		t.Error("it was opened")
 	}

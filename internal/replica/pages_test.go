@@ -218,7 +218,7 @@ func TestThePageOfLocksIsZeros(t *testing.T) {
 	w.bucket.remove(was...)
 	check(c, lock+2)
 	put(0, 8, 8, file(8, 8, lock+2, lock))
-	if err := c.Begin(); err == nil {
+	if _, err := c.Begin(); err == nil {
 		t.Error("a page of locks with content")
 	}
 }

@@ -18,6 +18,16 @@ type chunk struct {
 	frame [chunkPages]uint64
 }
 
+// count is how many pages it tells of.
+func (c *chunk) count() (n int) {
+	for _, id := range c.file {
+		if id != 0 {
+			n++
+		}
+	}
+	return n
+}
+
 const sizeBits = 18
 
 // maxOffset is the first offset that a chunk cannot hold: 64 TiB, of 5 that S3 allows.

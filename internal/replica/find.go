@@ -192,6 +192,8 @@ func proven(h *history.History, v *View) bool {
 	return false
 }
 
+var errAnother = errors.New("what is there now under this TXID is another database")
+
 // replan finds a state in files that are there.
 func (s *Source) replan(ctx context.Context, gone *View) (*View, error) {
 	v, err := s.find(ctx, history.Target{TXID: gone.TXID}, gone, gone.root)
@@ -199,7 +201,7 @@ func (s *Source) replan(ctx context.Context, gone *View) (*View, error) {
 		return nil, fmt.Errorf("a file of TXID %s has gone, and %w", gone.TXID, err)
 	}
 	if !v.is(gone) {
-		return nil, fmt.Errorf("a file of TXID %s has gone, and what is there now under this TXID is another database", gone.TXID)
+		return nil, fmt.Errorf("a file of TXID %s has gone, and %w", gone.TXID, errAnother)
 	}
 	return v, nil
 }

@@ -11,6 +11,17 @@ import (
 	"github.com/walferry/walferry/internal/objstore"
 )
 
+func TestTheseTestsFilesAreThoseOfTheFormat(t *testing.T) {
+	w := newWorld(t, 1, 1024)
+	w.history(3, 20)
+	for _, from := range []ltx.TXID{1, 2, 4} {
+		got, want := w.file(from, 4), w.encoded(from, 4)
+		if n := len(want) - ltx.TrailerSize; len(got) != len(want) || !bytes.Equal(got[:n], want[:n]) {
+			t.Errorf("%d bytes, not the %d of the ltx package", len(got), len(want))
+		}
+	}
+}
+
 func TestEveryPageIsWhatItWasAtEveryPageSize(t *testing.T) {
 	for size := uint32(512); size <= 65536; size *= 2 {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {

@@ -32,10 +32,11 @@ type world struct {
 	changed  map[ltx.TXID][]uint32
 	begin    time.Time // of TXID 0; each is a second later
 	raw      bool      // pages do not compress, so that their frames have one size
+	blocks   map[*byte][]byte
 }
 
 func newWorld(t testing.TB, seed uint64, pageSize uint32) *world {
-	return (&world{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), bucket: newBucket(t), pageSize: pageSize}).fresh(time.UnixMilli(1700000000000))
+	return (&world{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), bucket: newBucket(t), pageSize: pageSize, blocks: map[*byte][]byte{}}).fresh(time.UnixMilli(1700000000000))
 }
 
 // fresh is another database, which ships to the same place.
@@ -111,10 +112,20 @@ func (w *world) header(from, to ltx.TXID) ltx.Header {
 	}
 }
 
-// file is made by the ltx package.
+// file is what a file of the ltx package is but for checksums, which nothing here looks at: that package
+// takes its time.
 func (w *world) file(from, to ltx.TXID) []byte {
+	f := newCraft(w.t, w.header(from, to))
+	f.blocks = w.blocks
+	for _, p := range w.numbers(from, to) {
+		f.page(p, w.states[to].pages[p])
+	}
+	return f.end()
+}
+
+// numbers are those of a file's pages.
+func (w *world) numbers(from, to ltx.TXID) (numbers []uint32) {
 	is := w.states[to]
-	var numbers []uint32
 	for t := from; t <= to && from > 1; t++ {
 		numbers = append(numbers, w.changed[t]...)
 	}
@@ -122,27 +133,27 @@ func (w *world) file(from, to ltx.TXID) []byte {
 		numbers = slices.Collect(maps.Keys(is.pages))
 	}
 	slices.Sort(numbers)
-	numbers = slices.DeleteFunc(slices.Compact(numbers), func(p uint32) bool { return p > is.commit })
-	return encode(w.t, w.header(from, to), numbers, is.pages)
+	return slices.DeleteFunc(slices.Compact(numbers), func(p uint32) bool { return p > is.commit })
 }
 
-func encode(t testing.TB, h ltx.Header, numbers []uint32, pages map[uint32][]byte) []byte {
-	t.Helper()
+// encoded is the file as the ltx package makes it.
+func (w *world) encoded(from, to ltx.TXID) []byte {
+	w.t.Helper()
 	var buf bytes.Buffer
 	enc, err := ltx.NewEncoder(&buf)
 	if err == nil {
-		err = enc.EncodeHeader(h)
+		err = enc.EncodeHeader(w.header(from, to))
 	}
-	for _, p := range numbers {
+	for _, p := range w.numbers(from, to) {
 		if err == nil {
-			err = enc.EncodePage(ltx.PageHeader{Pgno: p}, pages[p])
+			err = enc.EncodePage(ltx.PageHeader{Pgno: p}, w.states[to].pages[p])
 		}
 	}
 	if err == nil {
 		err = enc.Close()
 	}
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	return buf.Bytes()
 }

@@ -176,7 +176,7 @@ func (r *reader) transaction() {
 		}
 	}
 	generation, head := r.m.newest()
-	if r.failed(r.c.Begin()) {
+	if _, err := r.c.Begin(); r.failed(err) {
 		return
 	}
 	defer r.c.End()

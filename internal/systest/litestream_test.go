@@ -52,6 +52,10 @@ func TestLitestream_ItsReplicaIsRestored(t *testing.T) {
 				s.exec(fmt.Sprintf("INSERT INTO t VALUES('row %d', randomblob(200000))", i))
 				s.exec("DELETE FROM t WHERE rowid % 3 = 0")
 				p.awaitRow(s.get("SELECT v FROM t ORDER BY rowid DESC LIMIT 1"))
+				r := p.shell(".open "+p.replicaURI(""), "SELECT count(*) || '|' || sum(length(b)) FROM t;", "PRAGMA integrity_check;").ok(t)
+				if want := s.get("SELECT count(*) || '|' || sum(length(b)) FROM t") + "\nok\n"; r.stdout != want || len(r.errors()) > 0 {
+					t.Errorf("read where it lies: %q %q, want %q", r.stdout, r.stderr, want)
+				}
 			}
 			l.kill()
 			mustEqual(t, "walferry restore", p.restored(), p.byLitestream())

@@ -19,7 +19,8 @@ import (
 
 // bucket is a store in memory that counts what it is asked for, and can be made to fail.
 type bucket struct {
-	url string
+	url    string
+	levels bool // it lists a level at a time
 
 	mu      sync.Mutex // protects these
 	objects map[name]stored
@@ -33,7 +34,7 @@ type bucket struct {
 	// late, if set, is called by each list when its answer is made and not yet given.
 	late func(ctx context.Context)
 	// body, if set, changes what is read.
-	body func(o objstore.Object, off int64, b []byte) io.Reader
+	body func(ctx context.Context, b []byte) io.Reader
 }
 
 type name struct {
@@ -59,7 +60,11 @@ func init() {
 		if !ok {
 			return real(url, o)
 		}
-		return &front{b.(*bucket), o.OnRequest}, nil
+		f := &front{b.(*bucket), o.OnRequest}
+		if f.levels {
+			return struct{ objstore.Store }{f}, nil
+		}
+		return f, nil
 	}
 }
 
@@ -145,7 +150,7 @@ func (f *front) ask(ctx context.Context, call string, o objstore.Object, off, n 
 			return fmt.Errorf("%s %v: %w", call, o, err)
 		}
 	}
-	return ctx.Err()
+	return context.Cause(ctx)
 }
 
 func (f *front) String() string { return f.url }
@@ -209,7 +214,7 @@ func (f *front) Open(ctx context.Context, o objstore.Object, off, n int64) (io.R
 	body := f.body
 	f.mu.Unlock()
 	if body != nil {
-		return io.NopCloser(body(o, off, bytes.Clone(data))), nil
+		return io.NopCloser(body(ctx, bytes.Clone(data))), nil
 	}
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
@@ -275,7 +280,7 @@ func (g *gate) wait(ctx context.Context) error {
 	case <-g.open:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }
 

@@ -183,7 +183,7 @@ func (s *Source) fly(f *flight, o objstore.Object) error {
 	if wants := f.wants[from:to]; len(wants) > 0 {
 		first, last := wants[0], wants[len(wants)-1]
 		frames := make([]byte, last.off+int64(last.size)-first.off)
-		ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
+		ctx, cancel := s.limited()
 		defer cancel()
 		if err := s.get(ctx, o, first.off, frames); err != nil {
 			return err
@@ -230,6 +230,11 @@ func (s *Source) warm(k pageKey, pageSize uint32, frame []byte) {
 	}
 }
 
+// limited is a context for one thing that is asked for.
+func (s *Source) limited() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(s.ctx, s.timeout, fmt.Errorf("the store did not give what was asked for within %v", s.timeout))
+}
+
 // get fills b from an object's offset on, and tries until ctx ends where that may help.
 func (s *Source) get(ctx context.Context, o objstore.Object, off int64, b []byte) error {
 	got, empty := 0, 0
@@ -252,7 +257,10 @@ func (s *Source) get(ctx context.Context, o objstore.Object, off int64, b []byte
 			return err
 		}
 		if retry.Pause(ctx, min(try, 3)) != nil {
-			return fmt.Errorf("%w (for %v)", err, s.timeout)
+			if late := context.Cause(ctx); !errors.Is(err, late) {
+				err = fmt.Errorf("%w; %w", err, late)
+			}
+			return err
 		}
 	}
 }
@@ -260,12 +268,12 @@ func (s *Source) get(ctx context.Context, o objstore.Object, off int64, b []byte
 func (s *Source) try(ctx context.Context, o objstore.Object, off int64, b []byte) (n int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	dog := time.AfterFunc(stall, func() { cancel(fmt.Errorf("read %v: nothing came for %v", o, stall)) })
+	dog := time.AfterFunc(stall, func() { cancel(fmt.Errorf("nothing came for %v", stall)) })
 	defer dog.Stop()
 	defer func() {
 		s.bytes.Add(int64(n))
 		if err != nil && ctx.Err() != nil {
-			err = context.Cause(ctx)
+			err = fmt.Errorf("read %v: %w", o, context.Cause(ctx))
 		}
 	}()
 	r, err := s.store.Open(ctx, o, off, int64(len(b)))

@@ -3,7 +3,6 @@ package replica
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -185,7 +184,7 @@ func (s *Source) locked(f func(context.Context) (*View, error), settle func(*Loo
 	l := &Look{Done: make(chan struct{})}
 	s.searching++
 	s.work.Go(func() {
-		ctx, cancel := context.WithTimeoutCause(s.ctx, s.timeout, fmt.Errorf("the store did not give what was asked for within %v", s.timeout))
+		ctx, cancel := s.limited()
 		defer cancel()
 		l.panic = group.Catch(func() { l.view, l.err = f(ctx) })
 		if l.panic != nil {

@@ -10,14 +10,10 @@ import (
 
 	"github.com/superfly/ltx"
 
-	"github.com/walferry/walferry/internal/group"
 	"github.com/walferry/walferry/internal/ledger"
 	"github.com/walferry/walferry/internal/ltxfile"
 	"github.com/walferry/walferry/internal/objstore"
 )
-
-// looks is how many files are looked into at a time.
-const looks = 32
 
 // View is one state of the database: which pages it has and where in the store each of them
 // lies. It is not changed once it is made; all methods may be called from any goroutine.
@@ -57,19 +53,26 @@ const maxProofs = 64
 // build makes the view to which a plan's files lead from base; nil is from nothing. Small files'
 // pages are given to the cache.
 func (s *Source) build(ctx context.Context, base *View, objects []objstore.Object) (*View, error) {
-	files, h, err := s.lookInto(ctx, objects)
+	ends := s.lookInto(ctx, objects)
+	defer ends.close()
+	h, err := ends.header()
 	if err != nil {
 		return nil, err
 	}
+	rest := objects
 	if base == nil {
-		if base, err = s.snapshot(ctx, files[0], h.PageSize); err != nil {
+		f, err := ends.next()
+		if err == nil {
+			base, err = s.snapshot(ctx, f, h.PageSize)
+		}
+		if err != nil {
 			return nil, err
 		}
-		files = files[1:]
+		rest = objects[1:]
 	}
 	v := base
-	if len(files) > 0 {
-		if v, err = s.extend(ctx, base, files, h); err != nil {
+	if len(rest) > 0 {
+		if v, err = s.extend(ctx, base, rest, ends, h); err != nil {
 			return nil, err
 		}
 	} else if skip := ledger.LockPage(h.PageSize); v.Pages != h.Commit && (h.Commit != skip || v.Pages != skip-1) {
@@ -80,31 +83,6 @@ func (s *Source) build(ctx context.Context, base *View, objects []objstore.Objec
 }
 
 func timeOf(h ltx.Header) time.Time { return time.UnixMilli(h.Timestamp).UTC() }
-
-// lookInto reads the ends of files, and the header of the last.
-func (s *Source) lookInto(ctx context.Context, objects []objstore.Object) (files []*file, h ltx.Header, err error) {
-	files = make([]*file, len(objects))
-	last, raw := objects[len(objects)-1], make([]byte, ltx.HeaderSize)
-	g, gctx := group.WithContext(ctx)
-	g.SetLimit(looks)
-	if last.Size > wholeBytes {
-		g.Go(func() error { return s.get(gctx, last, 0, raw) })
-	}
-	for i, o := range objects {
-		g.Go(func() (err error) {
-			files[i], err = s.look(gctx, o)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, h, err
-	}
-	if last.Size <= wholeBytes {
-		raw = files[len(files)-1].tail
-	}
-	h, err = parseHeader(last, raw)
-	return files, h, err
-}
 
 // snapshot makes the view of a file that holds every page.
 func (s *Source) snapshot(ctx context.Context, f *file, pageSize uint32) (*View, error) {
@@ -129,9 +107,10 @@ func (s *Source) snapshot(ctx context.Context, f *file, pageSize uint32) (*View,
 	return v, nil
 }
 
-// extend makes the view to which files lead from another. h is the last one's header.
-func (s *Source) extend(ctx context.Context, base *View, files []*file, h ltx.Header) (*View, error) {
-	v := &View{TXID: h.MaxTXID, PageSize: h.PageSize, Pages: h.Commit, head: files[len(files)-1].object, root: base.root, made: lastView.Add(1), line: base.line}
+// extend makes the view to which objects lead from another. h is the last one's header, and ends gives
+// what is in them.
+func (s *Source) extend(ctx context.Context, base *View, objects []objstore.Object, ends *ends, h ltx.Header) (*View, error) {
+	v := &View{TXID: h.MaxTXID, PageSize: h.PageSize, Pages: h.Commit, head: objects[len(objects)-1], root: base.root, made: lastView.Add(1), line: base.line}
 	if v.root == nil {
 		v.root = base
 	}
@@ -139,10 +118,9 @@ func (s *Source) extend(ctx context.Context, base *View, files []*file, h ltx.He
 		return nil, fmt.Errorf("%w: the page size changes from %d to %d", ltxfile.ErrCorrupt, base.PageSize, v.PageSize)
 	}
 	room := int64(0)
-	v.files = slices.Clone(base.files)
-	for _, f := range files {
-		v.files = append(v.files, f.object)
-		room += f.object.Size / (ltx.PageHeaderSize + 1)
+	v.files = slices.Concat(base.files, objects)
+	for _, o := range objects {
+		room += o.Size / (ltx.PageHeaderSize + 1)
 	}
 	v.files = v.files[max(0, len(v.files)-maxProofs):]
 	// What a header claims takes memory, so the files must be able to hold it.
@@ -150,14 +128,18 @@ func (s *Source) extend(ctx context.Context, base *View, files []*file, h ltx.He
 		return nil, fmt.Errorf("%w: %v says that the database has %d pages", ltxfile.ErrCorrupt, v.head, v.Pages)
 	}
 	e, skip := base.table.edit(), ledger.LockPage(v.PageSize)
-	for _, f := range files {
+	for range objects {
+		f, err := ends.next()
+		if err != nil {
+			return nil, err
+		}
 		// The last one's header is known. In what is before it, pages beyond its size are some
 		// that were cut off since, and a page of another size shows when it is unpacked.
 		bound := ltx.Header{PageSize: h.PageSize, Commit: math.MaxUint32}
 		if f.object == v.head {
 			bound = h
 		}
-		err := s.index(ctx, f, bound, func(entry ltxfile.Entry) error {
+		err = s.index(ctx, f, bound, func(entry ltxfile.Entry) error {
 			if entry.Pgno == skip {
 				return fmt.Errorf("%w: it has page %d, which is that of SQLite's locks", ltxfile.ErrCorrupt, skip)
 			}

@@ -13,13 +13,15 @@ C_SOURCES  := $(wildcard cext/*.c cext/*.h)
 # Pinned tools of the tests: a real S3 server, the program whose replicas we
 # share, a linter. `make tools` builds them into dist/tools.
 VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
-LITESTREAM_ := github.com/benbjohnson/litestream/cmd/litestream@v0.5.18
+LITESTREAM_VERSION := v0.5.18
+LITESTREAM_ := github.com/benbjohnson/litestream/cmd/litestream@$(LITESTREAM_VERSION)
+LITESTREAM_MODULE := github.com/benbjohnson/litestream@$(LITESTREAM_VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CLIENTS     := node@24.21.0 deno@2.9.6
 
 .PHONY: all help build loadable static install demo test test-nocgo test-race test-system test-sqlite test-large \
 	crash faults fuzz soak model sanitize sanitize-source sanitize-asan sanitize-ubsan sanitize-valgrind \
-	check bench tools clean
+	check bench tools litestream-vfs clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -40,7 +42,8 @@ help:
 	@echo 'make model      every interleaving of the protocol, to a bound; MODEL_FLAGS=-rules shows what rules are for'
 	@echo 'make sanitize   the C under ASan, UBSan, valgrind, and what reads its source'
 	@echo 'make soak       a mixed load with faults for DURATION, and whether anything grows'
-	@echo 'make bench      a table of costs; LITESTREAM=path adds litestream to it'
+	@echo 'make bench      a table of costs; LITESTREAM=path adds litestream to it, LITESTREAM_VFS=path its VFS'
+	@echo 'make litestream-vfs  that VFS, as $(TOOLS)/litestream-vfs.so'
 
 build: loadable static $(DIST)/walferry
 
@@ -100,6 +103,21 @@ $(TOOLS)/versitygw:
 $(TOOLS)/litestream:
 	@echo 'building litestream to test against: $(LITESTREAM_) (some minutes, once)'
 	@GOBIN=$(CURDIR)/$(TOOLS) CGO_ENABLED=0 $(GO) install $(LITESTREAM_)
+
+# Its VFS for reading a replica, which comes as source only: as its own Makefile builds it, in
+# a copy of its module.
+litestream-vfs: $(TOOLS)/litestream-vfs.so
+
+$(TOOLS)/litestream-vfs.so:
+	@echo 'building the VFS of $(LITESTREAM_MODULE) to measure against (some minutes, once)'
+	@mkdir -p $(TOOLS)
+	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \
+		from=$$($(GO) mod download -json $(LITESTREAM_MODULE) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') && \
+		cp -r "$$from/." "$$work" && chmod -R u+w "$$work" && \
+		(cd "$$work" && GOTOOLCHAIN=local CGO_ENABLED=1 $(GO) build -trimpath -tags vfs,SQLITE3VFS_LOADABLE_EXT \
+			-o src/litestream-vfs.a -buildmode=c-archive ./cmd/litestream-vfs) && \
+		$(CC) -DSQLITE3VFS_LOADABLE_EXT -g -fPIC -shared -o $(CURDIR)/$@ \
+			"$$work/src/litestream-vfs.c" "$$work/src/litestream-vfs.a" -lpthread -ldl -lm
 
 # Clients that the distribution has not, or not new enough.
 $(TOOLS)/clients/node_modules/.bin/deno:

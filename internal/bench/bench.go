@@ -46,6 +46,7 @@ func measurements() []measurement {
 		measurement{"history: many files", measureMany},
 		measurement{"history: requests", measureRequests},
 		measurement{"history: WAL", measureWAL},
+		measurement{"replica", measureReplica},
 	)
 }
 
@@ -63,7 +64,7 @@ func newBench(ctx context.Context, cfg config) (*bench, error) {
 		return nil, fmt.Errorf("make scratch directory: %w", err)
 	}
 	b := &bench{config: cfg, ctx: ctx, scratch: scratch, exe: exe, bases: map[string]string{}}
-	b.table.sides = b.sides()
+	b.table.sides = b.columns()
 	return b, nil
 }
 

@@ -31,6 +31,7 @@ type sizes struct {
 	Idle     time.Duration // how long the idle databases are watched
 	IdleMany int           // how many idle databases are "many"
 	history
+	reading
 }
 
 // history is how much of section "history" is measured.
@@ -41,6 +42,13 @@ type history struct {
 	Repeats int           // rounds of what takes minutes, if not fewer are asked for
 }
 
+// reading is how much of section "replica" is measured.
+type reading struct {
+	Points int           // rows that are read, one by one
+	Part   size          // of the database that is scanned with both programs
+	Warm   time.Duration // how long reads of pages that are in memory are repeated
+}
+
 // tools are the programs and files beside this one.
 type tools struct {
 	Extension  string // walferry.so
@@ -48,6 +56,8 @@ type tools struct {
 	Python     string // an interpreter whose sqlite3 module loads extensions
 	Litestream string // empty: no third side
 	Versitygw  string // the S3 server; `make tools` builds it
+
+	LitestreamVFS string // its loadable extension; empty: section "replica" has no such side
 }
 
 // full is what the goals are stated for; quick is a smoke test of the program itself.
@@ -56,11 +66,13 @@ var (
 		Load: 3500 * time.Millisecond, Mid: 100e6, Big: 1e9,
 		Commits: 40, Idle: time.Minute, IdleMany: 100,
 		history: history{Files: 10_000, Watch: 150 * time.Second, Uplink: 5e6, Repeats: 3},
+		reading: reading{Points: 1000, Part: 8e6, Warm: 2 * time.Second},
 	}
 	quick = sizes{
 		Load: 400 * time.Millisecond, Mid: 8e6, Big: 24e6,
 		Commits: 4, Idle: 2 * time.Second, IdleMany: 10,
 		history: history{Files: 200, Watch: 2 * time.Second, Uplink: 24e6, Repeats: 1},
+		reading: reading{Points: 50, Part: 1e6, Warm: 200 * time.Millisecond},
 	}
 )
 
@@ -89,7 +101,7 @@ func (s *size) Set(text string) error {
 
 // parseConfig reads the command line, and ends the program if it is not understood or asks for help.
 func parseConfig(args []string) (config, error) {
-	cfg := config{sizes: full, tools: tools{Litestream: os.Getenv("LITESTREAM")}}
+	cfg := config{sizes: full, tools: tools{Litestream: os.Getenv("LITESTREAM"), LitestreamVFS: os.Getenv("LITESTREAM_VFS")}}
 	fs := flag.NewFlagSet("bench", flag.ExitOnError)
 	small := fs.Bool("quick", false, "few rounds and small sizes: a smoke test, not a measurement")
 	fs.IntVar(&cfg.Rounds, "rounds", 0, "rounds of each comparison (default 9, with -quick 2)")
@@ -107,7 +119,7 @@ func parseConfig(args []string) (config, error) {
 	fs.StringVar(&cfg.Versitygw, "versitygw", "dist/tools/versitygw", "the S3 server, as make tools builds it")
 	fs.StringVar(&cfg.Python, "python", "/usr/bin/python3", "a python3 whose sqlite3 loads extensions")
 	fs.Usage = func() {
-		fmt.Fprintf(fs.Output(), "Measure walferry against the plain VFS; LITESTREAM=path adds litestream.\n")
+		fmt.Fprintf(fs.Output(), "Measure walferry against the plain VFS; LITESTREAM=path adds litestream, LITESTREAM_VFS=path its VFS.\n")
 		fs.PrintDefaults()
 		fmt.Fprintf(fs.Output(), "Measurements:\n")
 		for _, m := range measurements() {

@@ -84,6 +84,11 @@ type child struct {
 func (b *bench) startChild(role string, spec any) (*child, error) {
 	cmd := exec.CommandContext(b.ctx, b.exe, childCommand, role)
 	cmd.Env = b.environ()
+	return b.converse(role, cmd, spec)
+}
+
+// converse starts a program that speaks as a child does, and sends it spec.
+func (b *bench) converse(role string, cmd *exec.Cmd, spec any) (*child, error) {
 	said := new(bytes.Buffer)
 	cmd.Stderr = io.MultiWriter(os.Stderr, said)
 	stdin, err := cmd.StdinPipe()

@@ -55,12 +55,13 @@ func (r requests) sum() (n int64) {
 }
 
 // counter is a proxy that counts the requests to an S3 server as the server sees them, those that
-// fail and those that a client repeats among them.
+// fail and those that a client repeats among them, and the bytes of its clients' connections.
 type counter struct {
 	Endpoint string
 	server   *http.Server
 	served   chan error
 	counts   [verbs]atomic.Int64
+	bytes    atomic.Int64 // both ways, headers and all
 }
 
 // count starts a counter in front of an endpoint.
@@ -88,7 +89,7 @@ func (b *bench) count(endpoint string) (*counter, error) {
 		}),
 		BaseContext: func(net.Listener) context.Context { return b.ctx },
 	}
-	go func() { c.served <- c.server.Serve(l) }()
+	go func() { c.served <- c.server.Serve(weighed{l, &c.bytes}) }()
 	return c, nil
 }
 
@@ -108,6 +109,12 @@ func (c *counter) since(before requests) (r requests) {
 	return r
 }
 
+// traffic is a number of requests of all kinds, and of bytes.
+type traffic struct{ requests, bytes int64 }
+
+// traffic returns the counts since the start.
+func (c *counter) traffic() traffic { return traffic{c.now().sum(), c.bytes.Load()} }
+
 // close ends the proxy and the requests that are under way.
 func (c *counter) close() error {
 	err := c.server.Close()
@@ -115,4 +122,38 @@ func (c *counter) close() error {
 		err = errors.Join(err, served)
 	}
 	return err
+}
+
+// weighed is a listener that adds up what passes through its connections.
+type weighed struct {
+	net.Listener
+	bytes *atomic.Int64
+}
+
+// Accept is part of net.Listener.
+func (w weighed) Accept() (net.Conn, error) {
+	c, err := w.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return weighedConn{c, w.bytes}, nil
+}
+
+type weighedConn struct {
+	net.Conn
+	bytes *atomic.Int64
+}
+
+// Read is part of net.Conn.
+func (w weighedConn) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	w.bytes.Add(int64(n))
+	return n, err
+}
+
+// Write is part of net.Conn.
+func (w weighedConn) Write(b []byte) (int, error) {
+	n, err := w.Conn.Write(b)
+	w.bytes.Add(int64(n))
+	return n, err
 }

@@ -38,6 +38,15 @@ func (b *bench) sides() []side {
 	return all
 }
 
+// columns are the sides of this run's table: those, and litestream where only its VFS is there.
+func (b *bench) columns() []side {
+	all := b.sides()
+	if b.Litestream == "" && b.LitestreamVFS != "" {
+		all = append(all, litestream)
+	}
+	return all
+}
+
 // shippers returns the columns whose commits go to a replica.
 func (b *bench) shippers() []side {
 	return slices.DeleteFunc(b.sides(), func(s side) bool { return s == plain || s == control })

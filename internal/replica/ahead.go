@@ -23,6 +23,7 @@ const (
 type ahead struct {
 	lines [lines]line // the one that was read last first
 	tree  tree
+	wide  int // how many pages were fetched for lookups that may come
 	list  []uint32
 }
 
@@ -32,7 +33,14 @@ func (a *ahead) note(c *Conn, pgno uint32, page []byte, hit bool) {
 	v := c.current()
 	most := int(min(windowBytes, c.opts.CacheSize/8) / int64(v.PageSize))
 	if page != nil {
-		if list := a.tree.note(pgno, page, most, hit); len(list) > 0 {
+		list := a.tree.note(pgno, page, most, hit)
+		if len(list) == 0 && !hit {
+			// No more in all than at a time, for in a database of many gigabytes most are
+			// not wanted.
+			list = a.tree.siblings(pgno, most-a.wide)
+			a.wide += len(list)
+		}
+		if len(list) > 0 {
 			c.s.ahead(v, list)
 			return
 		}

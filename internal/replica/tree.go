@@ -23,6 +23,9 @@ type parent struct {
 	next     int // the child that would follow the one that was read last
 	reached  int // what is before this child was fetched or is on its way
 	window   int // children; 0: no two were read in order
+
+	lookups int // of children that are above others themselves, out of order
+	wide    int // what is before this child was fetched for such lookups
 }
 
 // tree remembers the pages above those that are read, the one of which a child was read last first.
@@ -76,12 +79,19 @@ func (t *tree) window(pgno uint32) int {
 	return 0
 }
 
-// enter remembers a page in place of what it was before, or of the oldest.
+// enter remembers a page in place of what it was before, or of the oldest. Those that lookups come through
+// are kept longer: SQLite has them in memory and does not read them again, while each lookup brings others.
 func (t *tree) enter(p parent, page, head []byte) {
 	old := parents - 1
+	for old > parents/2 && t[old].lookups > 0 {
+		old--
+	}
+	if t[old].lookups > 0 {
+		old = parents - 1
+	}
 	for i := range t {
 		if t[i].pgno == p.pgno {
-			old = i
+			old, p.lookups, p.wide = i, t[i].lookups, t[i].wide
 		}
 	}
 	p.children = childrenOf(t[old].children[:0], page, head)
@@ -104,6 +114,24 @@ func (p *parent) follow(at, most int) (ahead []uint32) {
 		p.window = min(2*p.window, most)
 	}
 	return ahead
+}
+
+// maxSiblings is how many pages a lookup has fetched ahead: as many as can be on their way at a time.
+const maxSiblings = aheadFlights
+
+// siblings returns pages to fetch ahead, at most so many, once note was told of a page that had to be
+// waited for. In a b-tree all children of a page are above others if one is. The next lookup will
+// want another of them, anywhere, and would wait once for it and once for the leaf: so they are
+// fetched, more with each lookup, and none with the first, which may be the only one.
+func (t *tree) siblings(pgno uint32, most int) []uint32 {
+	p := &t[1]
+	if t[0].pgno != pgno || !slices.Contains(p.children, pgno) || p.window > 0 {
+		return nil
+	}
+	p.lookups++
+	from := min(p.wide, len(p.children)) // which may have become fewer
+	p.wide = min(from+max(0, min(2*(p.lookups-1), maxSiblings, most)), len(p.children))
+	return p.children[from:p.wide]
 }
 
 // childrenOf reads the numbers of the pages below one. head is page from its b-tree header on. Whatever the page

@@ -111,6 +111,76 @@ func TestLookupsFetchNothingAhead(t *testing.T) {
 	}
 }
 
+// lookups goes n times from a page to a random leaf below one of its children, and returns how many of
+// the children it waited for and which were fetched ahead, at most so many. SQLite keeps the page itself.
+func lookups(t *testing.T, n, children, most int) (waited int, ahead map[uint32]bool) {
+	t.Helper()
+	const size, perChild = 4096, 300
+	rnd := rand.New(rand.NewPCG(4, 4))
+	var above []uint32
+	for i := range children {
+		above = append(above, uint32(10+i*(perChild+1)))
+	}
+	var tr tree
+	ahead = map[uint32]bool{}
+	here := map[uint32]bool{}
+	see := func(pgno uint32, page []byte) {
+		hit := here[pgno]
+		list := tr.note(pgno, page, 1024, hit)
+		if len(list) == 0 && !hit {
+			list = tr.siblings(pgno, most-len(ahead))
+		}
+		for _, p := range list {
+			if !slices.Contains(above, p) {
+				t.Errorf("page %d was fetched ahead, which is a leaf", p)
+			}
+			ahead[p], here[p] = true, true
+		}
+		here[pgno] = true
+	}
+	see(2, interior(size, 2, above))
+	for last := -1; n > 0; n-- {
+		i := rnd.IntN(children)
+		for i >= last && i < last+2*maxSkip { // the next one by chance would be a scan
+			i = rnd.IntN(children)
+		}
+		last = i
+		if !here[above[i]] {
+			waited++
+		}
+		var below []uint32
+		for k := range uint32(perChild) {
+			below = append(below, above[i]+1+k)
+		}
+		see(above[i], interior(size, above[i], below))
+		see(below[0]+rnd.Uint32N(perChild), leaf(size))
+	}
+	return waited, ahead
+}
+
+// After some lookups the next ones wait for nothing but their leaf.
+func TestLookupsHaveThePagesAboveTheLeavesFetched(t *testing.T) {
+	const children = 300
+	waited, ahead := lookups(t, 1000, children, 1024)
+	if waited > 40 || len(ahead) > children {
+		t.Errorf("1000 lookups waited for %d pages above leaves, and %d of %d were fetched ahead", waited, len(ahead), children)
+	}
+}
+
+func TestALookupFetchesNothingAhead(t *testing.T) {
+	if _, ahead := lookups(t, 1, 300, 1024); len(ahead) > 0 {
+		t.Errorf("%d pages were fetched ahead", len(ahead))
+	}
+}
+
+// A database may have more pages above leaves than anybody wants.
+func TestLookupsFetchAheadWithinABound(t *testing.T) {
+	const most = 50
+	if _, ahead := lookups(t, 200, 300, most); len(ahead) != most {
+		t.Errorf("%d pages were fetched ahead, want %d", len(ahead), most)
+	}
+}
+
 func TestPagesThatAreNoTreeAreNoHarm(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 3))
 	var tr tree
@@ -125,6 +195,9 @@ func TestPagesThatAreNoTreeAreNoHarm(t *testing.T) {
 		}
 		pgno := 1 + rnd.Uint32N(50)
 		for _, p := range tr.note(pgno, page, 1+rnd.IntN(100), rnd.IntN(2) == 0) {
+			_ = p
+		}
+		for _, p := range tr.siblings(pgno, rnd.IntN(100)-10) {
 			_ = p
 		}
 		for _, p := range tr {

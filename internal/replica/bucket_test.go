@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/superfly/ltx"
 
@@ -281,15 +280,5 @@ func (g *gate) wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	}
-}
-
-// come waits until a request is held.
-func (g *gate) come(t testing.TB) {
-	t.Helper()
-	select {
-	case <-g.reached:
-	case <-time.After(30 * time.Second):
-		t.Fatal("no request has come")
 	}
 }

@@ -110,7 +110,7 @@ func TestAFaultOfTheStore(t *testing.T) {
 					w.ship()
 					set(f)
 					at = time.Now()
-					err = c.Begin()
+					_, err = c.Begin()
 					met("begin", err, time.Since(at))
 					if err == nil {
 						c.End()

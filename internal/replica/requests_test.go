@@ -271,7 +271,7 @@ func TestAnInterruptedConnectionComesToRest(t *testing.T) {
 		hold := func(ctx context.Context, _ string, _ objstore.Object, _, _ int64) error { return held.wait(ctx) }
 		for what, f := range map[string]func() error{
 			"a page": func() error { _, err := readPage(c, 50); return err },
-			"begin":  func() error { c.End(); return c.Begin() },
+			"begin":  func() error { c.End(); _, err := c.Begin(); return err },
 			"a pin":  func() error { c.End(); return c.PinTXID(2) },
 			"a wait": func() error { c.End(); _, err := c.WaitFor(0xabc, 99, time.Hour); return err },
 		} {

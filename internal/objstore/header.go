@@ -30,18 +30,25 @@ func ReadHeader(ctx context.Context, s Store, o Object) (ltx.Header, [ltx.Header
 	default:
 		return ltx.Header{}, raw, fmt.Errorf("read header of %v: %w", o, err)
 	}
+	h, err := ParseHeader(o, raw[:])
+	return h, raw, err
+}
+
+// ParseHeader decodes the first ltx.HeaderSize bytes of an object. One that is no LTX file's, or that of a
+// file with other transactions than the object's name tells, is an error that wraps ltx.ErrInvalidFile.
+func ParseHeader(o Object, raw []byte) (ltx.Header, error) {
 	var h ltx.Header
-	if err := h.UnmarshalBinary(raw[:]); err != nil {
-		return ltx.Header{}, raw, fmt.Errorf("decode header of %v: %w", o, err)
+	if err := h.UnmarshalBinary(raw[:ltx.HeaderSize]); err != nil {
+		return ltx.Header{}, fmt.Errorf("decode header of %v: %w", o, err)
 	}
 	if err := h.Validate(); err != nil {
-		return ltx.Header{}, raw, fmt.Errorf("decode header of %v: %w: %w", o, ltx.ErrInvalidFile, err)
+		return ltx.Header{}, fmt.Errorf("decode header of %v: %w: %w", o, ltx.ErrInvalidFile, err)
 	}
 	if !ltxfile.ValidTime(h.Timestamp) {
-		return ltx.Header{}, raw, fmt.Errorf("decode header of %v: %w: its time is %d", o, ltx.ErrInvalidFile, h.Timestamp)
+		return ltx.Header{}, fmt.Errorf("decode header of %v: %w: its time is %d", o, ltx.ErrInvalidFile, h.Timestamp)
 	}
 	if h.MinTXID != o.Min || h.MaxTXID != o.Max {
-		return ltx.Header{}, raw, fmt.Errorf("decode header of %v: %w: it holds %s to %s", o, ltx.ErrInvalidFile, h.MinTXID, h.MaxTXID)
+		return ltx.Header{}, fmt.Errorf("decode header of %v: %w: it holds %s to %s", o, ltx.ErrInvalidFile, h.MinTXID, h.MaxTXID)
 	}
-	return h, raw, nil
+	return h, nil
 }

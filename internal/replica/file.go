@@ -47,17 +47,10 @@ func (s *Source) look(ctx context.Context, o objstore.Object) (*file, error) {
 }
 
 // parseHeader checks an object's header.
-func parseHeader(o objstore.Object, raw []byte) (h ltx.Header, err error) {
-	if err := h.UnmarshalBinary(raw[:ltx.HeaderSize]); err != nil {
-		return h, fmt.Errorf("%w: %v: %w", ltxfile.ErrCorrupt, o, err)
-	}
-	switch err := h.Validate(); {
-	case err != nil:
-		return h, fmt.Errorf("%w: %v: %w", ltxfile.ErrCorrupt, o, err)
-	case h.MinTXID != o.Min || h.MaxTXID != o.Max:
-		return h, fmt.Errorf("%w: the header of %v says that it is %s", ltxfile.ErrCorrupt, o, ltx.FormatFilename(h.MinTXID, h.MaxTXID))
-	case !ltxfile.ValidTime(h.Timestamp):
-		return h, fmt.Errorf("%w: the time of %v is %d", ltxfile.ErrCorrupt, o, h.Timestamp)
+func parseHeader(o objstore.Object, raw []byte) (ltx.Header, error) {
+	h, err := objstore.ParseHeader(o, raw)
+	if err != nil {
+		return h, fmt.Errorf("%w: %w", ltxfile.ErrCorrupt, err)
 	}
 	return h, nil
 }

@@ -193,14 +193,7 @@ func (w *world) options() Options {
 // open opens a connection that looks for the newest state each time, with changes.
 func (w *world) open(change ...func(*Options)) *Conn {
 	w.t.Helper()
-	o := w.options()
-	for _, f := range change {
-		f(&o)
-	}
-	c, err := Open(o, nil)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	c := w.opened(change...)
 	w.t.Cleanup(c.Close)
 	return c
 }

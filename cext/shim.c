@@ -429,22 +429,23 @@ static sqlite3_vfs walferry_vfs = {
 };
 
 /* Registers the VFS over the default one. Again does no harm: after
-** sqlite3_shutdown the list is new. */
+** sqlite3_shutdown the list is new, and otherwise what was put over this one meanwhile,
+** and is the default now, must not become what it calls. */
 int wf_register(int make_default, char **err) {
+  static int is_default;
   sqlite3_vfs *root = sqlite3_vfs_find(0);
-  if (root == &walferry_vfs) return SQLITE_OK;
-  if (sqlite3_vfs_find(WF_VFS_NAME) != &walferry_vfs || make_default) {
-    if (!root) {
-      if (err) *err = sqlite3_mprintf("this SQLite has no default VFS");
-      return SQLITE_ERROR;
-    }
-    wf.root = root;
-    walferry_vfs.iVersion = root->iVersion > 3 ? 3 : root->iVersion;
-    walferry_vfs.szOsFile = (int)((sizeof(struct wf_file) + 7) & ~(size_t)7) + root->szOsFile;
-    walferry_vfs.mxPathname = root->mxPathname;
-    wf_process_begins();
-    int rc = wf_replica_register();
-    return rc == SQLITE_OK ? sqlite3_vfs_register(&walferry_vfs, make_default) : rc;
+  int registered = sqlite3_vfs_find(WF_VFS_NAME) == &walferry_vfs;
+  if (root == &walferry_vfs || (registered && (is_default || !make_default))) return SQLITE_OK;
+  if (!root) {
+    if (err) *err = sqlite3_mprintf("this SQLite has no default VFS");
+    return SQLITE_ERROR;
   }
-  return SQLITE_OK;
+  wf.root = root;
+  walferry_vfs.iVersion = root->iVersion > 3 ? 3 : root->iVersion;
+  walferry_vfs.szOsFile = (int)((sizeof(struct wf_file) + 7) & ~(size_t)7) + root->szOsFile;
+  walferry_vfs.mxPathname = root->mxPathname;
+  wf_process_begins();
+  is_default = make_default;
+  int rc = wf_replica_register();
+  return rc == SQLITE_OK ? sqlite3_vfs_register(&walferry_vfs, make_default) : rc;
 }

@@ -47,6 +47,23 @@ func TestShims_OtherVFSsUnderAndOver(t *testing.T) {
 	}
 }
 
+// TestShims_LoadedAgainItStaysUnderWhatIsOverIt loads the extension for another connection, as
+// programs do for each, when a VFS above walferry has become the default.
+func TestShims_LoadedAgainItStaysUnderWhatIsOverIt(t *testing.T) {
+	t.Parallel()
+	program := compile(t, "shims.c", "-lsqlite3")
+	p := newPlace(t)
+	p = p.with("WALFERRY_DEFAULT=1", "WALFERRY_REPLICA="+p.replica)
+	r := run(t, p.dir, p.env, "", program, extension(t), "unix", "again", strings.Replace(p.uri(""), "vfs=walferry&", "", 1)).ok(t)
+	if strings.Contains(r.stderr, "calls 0\n") {
+		t.Error("the VFS above is bypassed")
+	}
+	if lines := strings.Split(strings.TrimSpace(r.stdout), "\n"); parseStatus(t, lines[len(lines)-1])["state"] != "shipping" {
+		t.Errorf("status %s", lines[len(lines)-1])
+	}
+	p.comesBack()
+}
+
 // TestShims_AnEncryptedDatabaseShips has its pages encrypted above walferry, as SQLCipher and
 // others do. Nothing of it is readable without the key, and nothing has to be: what is
 // restored opens with it.

@@ -5,9 +5,11 @@
 **
 ** BELOW becomes the default VFS before walferry is loaded: "through", which passes
 ** every call on and counts them, or one of SQLite's own. With OVER "over" the database
-** is opened through such a shim above walferry, with "secret" through one that encrypts
+** is opened through such a shim above walferry, with "again" through one that is the default
+** when walferry is loaded once more, with "secret" through one that encrypts
 ** the pages, with "names" through one that opens each file by a name of its own, as
-** SQLite's multiplexor does, of which a WAL's says nothing of the database. Then it writes, and prints the status. "shims read FILE" reads what that
+** SQLite's multiplexor does, of which a WAL's says nothing of the database. Then it writes, and
+** prints the status. "shims read FILE" reads what that
 ** has encrypted.
 */
 #include <sqlite3.h>
@@ -165,10 +167,21 @@ static int run(sqlite3 *db, const char *sql) {
   return rc;
 }
 
+static int load(const char *extension) {
+  sqlite3 *db;
+  char *err = 0;
+  if (sqlite3_open(":memory:", &db) != SQLITE_OK) return 1;
+  sqlite3_enable_load_extension(db, 1);
+  int rc = sqlite3_load_extension(db, extension, 0, &err);
+  if (rc != SQLITE_OK) fprintf(stderr, "%s\n", err);
+  sqlite3_free(err);
+  sqlite3_close(db);
+  return rc;
+}
+
 int main(int argc, char **argv) {
   static struct through below, over;
   sqlite3 *db, *other;
-  char *err = 0;
   if (argc == 3) {
     over.secret = 1;
     put(&over, "secret", "unix", 0);
@@ -178,17 +191,13 @@ int main(int argc, char **argv) {
   if (argc != 5) return 2;
   if (strcmp(argv[2], "through") == 0) put(&below, "through", "unix", 1);
   else sqlite3_vfs_register(sqlite3_vfs_find(argv[2]), 1);
-  if (sqlite3_open(":memory:", &db) != SQLITE_OK) return 1;
-  sqlite3_enable_load_extension(db, 1);
-  if (sqlite3_load_extension(db, argv[1], 0, &err) != SQLITE_OK) {
-    fprintf(stderr, "%s\n", err);
-    return 1;
-  }
-  sqlite3_close(db);
+  if (load(argv[1])) return 1;
   const char *vfs = "walferry";
+  int again = strcmp(argv[3], "again") == 0;
   over.secret = strcmp(argv[3], "secret") == 0;
   over.names = strcmp(argv[3], "names") == 0;
-  if (over.secret || over.names || strcmp(argv[3], "over") == 0) put(&over, vfs = "over", "walferry", 0);
+  if (over.secret || over.names || again || strcmp(argv[3], "over") == 0) put(&over, vfs = "over", "walferry", again);
+  if (again && load(argv[1])) return 1;
   calls = 0;
   if (sqlite3_open_v2(argv[4], &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, vfs) != SQLITE_OK) {
     fprintf(stderr, "open: %s\n", sqlite3_errmsg(db));

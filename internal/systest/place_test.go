@@ -127,7 +127,7 @@ func parseStatus(t testing.TB, text string) status {
 func (p *place) restored() string {
 	p.t.Helper()
 	out := filepath.Join(tempDir(p.t), "restored.db")
-	r := p.walferry("restore", "-o", out, p.replica).ok(p.t)
+	r := p.walferry("restore", "-q", "-o", out, p.replica).ok(p.t) // without the progress, which a slow one tells
 	if r.stderr != "" {
 		p.t.Errorf("restore wrote to stderr: %s", r.stderr)
 	}

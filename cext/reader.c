@@ -174,9 +174,10 @@ static int open_reader(const char *path, int scan, struct wf_reader **out, char 
     if (err) *err = sqlite3_mprintf("it is encrypted, or none of SQLite's, and nothing is known of it before its first commit in WAL mode; "
                                     "PRAGMA journal_mode=WAL lets it ship");
   } else if (rc == SQLITE_CORRUPT && !r->f->index && wf_is_rollback(r->f)) {
-    result = WF_NOTWAL; /* and no more shippable a moment later, so nobody is to wait for that */
+    result = WF_NOTWAL;
     if (err) *err = sqlite3_mprintf("SQLite finds it malformed, and cannot switch it to WAL mode");
   } else if (rc != SQLITE_OK) {
+    if (rc == SQLITE_CORRUPT) result = WF_MALFORMED;
     say(err, "cannot read the database", r->conn);
   } else if (!r->f->index) {
     result = WF_NOTWAL;
@@ -208,7 +209,8 @@ static int switched(const char *path) {
 
 /* Pins the newest committed state. A scan may be long and gives way only to
 ** who wants the database for himself. Returns WF_BUSY where it is to be tried
-** again, WF_NOTWAL where there is no WAL to read, WF_FAILED with a text. */
+** again, WF_NOTWAL where there is no WAL to read, WF_MALFORMED where SQLite finds the
+** database so, WF_FAILED with a text. */
 int wf_reader_open(const char *path, int scan, struct wf_reader **out, char **err) {
   char *why = 0;
   int rollback = 0;

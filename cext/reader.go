@@ -18,6 +18,8 @@ var (
 	ErrBusy = errors.New("database is busy")
 	// ErrNotWAL is returned when the database is not in WAL mode.
 	ErrNotWAL = errors.New("the database is not in WAL mode, so nothing ships")
+	// ErrMalformed is returned where SQLite cannot read the database for what is in it.
+	ErrMalformed = errors.New("the database is malformed, so nothing ships")
 )
 
 // Reader is a connection of ours that pins one committed state; see reader.c.
@@ -49,6 +51,8 @@ func readerError(rc C.int, text *C.char) error {
 		return ErrBusy
 	case C.WF_NOTWAL:
 		return fmt.Errorf("%w: %s", ErrNotWAL, take(text, "nothing can be read from it"))
+	case C.WF_MALFORMED:
+		return fmt.Errorf("%w: %s", ErrMalformed, take(text, "cannot read the database"))
 	}
 	return errors.New(take(text, "cannot read the database"))
 }

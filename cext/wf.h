@@ -183,7 +183,7 @@ int wf_find_frame(volatile uint32_t **regions, uint32_t mx, uint32_t pgno, uint3
 
 /* reader.c */
 struct wf_reader;
-enum { WF_OK, WF_BUSY, WF_YIELD, WF_NOTWAL, WF_FAILED };
+enum { WF_OK, WF_BUSY, WF_YIELD, WF_NOTWAL, WF_MALFORMED, WF_FAILED };
 int wf_reader_open(const char *path, int scan, struct wf_reader **out, char **err);
 uint32_t wf_reader_page_size(struct wf_reader *r);
 uint32_t wf_reader_pages(struct wf_reader *r);

@@ -76,6 +76,7 @@ func (s *Shipper) batch(d *Drain) (again time.Duration, err error) {
 	defer s.body.Reset()
 	defer s.sums.Reset()
 	s.copies.reset()
+	s.malformed = errors.Is(err, ErrMalformed)
 	switch {
 	case err == nil:
 		s.busy = 0

@@ -305,7 +305,7 @@ func (s *Shipper) drain(d *Drain) error {
 		if err != nil {
 			return err
 		}
-		if s.state == StateNotWAL || !time.Now().Add(again).Before(d.deadline) {
+		if s.state == StateNotWAL || s.malformed || !time.Now().Add(again).Before(d.deadline) {
 			return nil
 		}
 		select {

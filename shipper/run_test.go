@@ -288,6 +288,28 @@ func TestADrainWithNothingToShipEndsAtOnce(t *testing.T) {
 	})
 }
 
+func TestADrainOfAMalformedDatabaseEndsAtOnce(t *testing.T) {
+	inBubble(t, func(g *rig) {
+		s := g.open()
+		defer s.Close(time.Now())
+		pass(5 * time.Second)
+		g.write(8, 2)
+		g.db.pinErr = ErrMalformed
+		began := time.Now()
+		d := s.Drain(began.Add(time.Hour))
+		<-d.Done()
+		if e := time.Since(began); e != 0 {
+			t.Errorf("it took %v", e)
+		}
+		if got := s.Status(); got.State != "failing" || got.Cause == "" {
+			t.Errorf("status %+v", got)
+		}
+		g.db.pinErr = nil
+		pass(time.Minute)
+		g.replicated() // what was mended ships all the same
+	})
+}
+
 func TestADrainOfADatabaseThatAnotherProcessWritesEnds(t *testing.T) {
 	inBubble(t, func(g *rig) {
 		s := g.open()

@@ -137,6 +137,7 @@ type Shipper struct {
 	chunks    chan *chunk
 	retry     backoff
 	busy      time.Duration // last pause for somebody else's lock
+	malformed bool          // the database, when a batch last read it: no Drain waits for that
 	late      []*Drain      // to be served; some of them came while a PUT was being tried
 	before    Traffic       // at the begin of the term
 	chores    chores

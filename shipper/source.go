@@ -6,7 +6,7 @@ import "errors"
 type Source interface {
 	// Pin holds the newest committed state until the Snapshot is closed. A
 	// scan, which may take long, gives way to fewer than a batch does.
-	// Errors: ErrBusy, ErrNotWAL, or one that names what is wrong.
+	// Errors: ErrBusy, ErrNotWAL, ErrMalformed, or one that names what is wrong.
 	Pin(scan bool) (Snapshot, error)
 }
 
@@ -46,4 +46,7 @@ var (
 	ErrBusy = errors.New("database is busy")
 	// ErrNotWAL is returned when the database is not in WAL mode.
 	ErrNotWAL = errors.New("database is not in WAL mode")
+	// ErrMalformed is returned when the database cannot be read for what is in it, which
+	// waiting does not change.
+	ErrMalformed = errors.New("database is malformed")
 )

@@ -47,12 +47,17 @@ func shipperError(err error) error {
 	case errors.Is(err, cext.ErrBusy):
 		return shipper.ErrBusy
 	case errors.Is(err, cext.ErrNotWAL):
-		return notWAL{err}
+		return known{err, shipper.ErrNotWAL}
+	case errors.Is(err, cext.ErrMalformed):
+		return known{err, shipper.ErrMalformed}
 	}
 	return err
 }
 
-// notWAL is the shim's error, which knows why, in the shipper's words.
-type notWAL struct{ error }
+// known is the shim's error, which knows why, in the shipper's words.
+type known struct {
+	error
+	as error
+}
 
-func (notWAL) Is(target error) bool { return target == shipper.ErrNotWAL }
+func (k known) Is(target error) bool { return target == k.as }

@@ -390,28 +390,42 @@ func TestAHotJournalIsLeftToTheApplicationWithWALKeep(t *testing.T) {
 	c.sync()
 }
 
-// A close waits for what may still arrive. Of a database that is cut short and not in WAL
-// mode nothing can, however often it is read.
-func TestNobodyWaitsForAMalformedDatabaseThatIsNotInWALMode(t *testing.T) {
-	for _, mode := range [][]vfs.Option{{vfs.WithKeepJournalMode()}, nil} {
+// A close waits for what may still arrive. Of a database that is cut short nothing can,
+// however often it is read.
+func TestNoCloseWaitsForAMalformedDatabase(t *testing.T) {
+	for _, c := range []struct {
+		mode, state string
+		option      vfs.Option
+	}{
+		{"DELETE", "not_wal", vfs.WithKeepJournalMode()},
+		{"DELETE", "not_wal", vfs.WithInterval(time.Second)},
+		{"WAL", "failing", vfs.WithInterval(time.Second)},
+	} {
 		p := newPlace(t, "")
-		c := p.plain()
-		c.exec("CREATE TABLE t(a)")
-		c.exec("INSERT INTO t VALUES(zeroblob(100000))")
-		c.close()
+		plain := p.plain()
+		plain.text("PRAGMA journal_mode=" + c.mode)
+		plain.exec("CREATE TABLE t(a)")
+		plain.exec("INSERT INTO t VALUES(zeroblob(100000))")
+		plain.close()
 		if err := os.Truncate(p.path, 8192); err != nil {
 			t.Fatal(err)
 		}
-		db, err := vfs.Open(p.path, append(mode, vfs.WithReplica("file://"+p.replica))...)
+		db, err := vfs.Open(p.path, c.option, vfs.WithReplica("file://"+p.replica), vfs.WithCloseTimeout(time.Hour))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := db.Sync(t.Context()); err == nil || !strings.Contains(err.Error(), "malformed") {
-			t.Errorf("sync: %v", err)
+			t.Errorf("%s: sync: %v", c.mode, err)
 		}
-		if s := db.Status(); s.State != "not_wal" {
-			t.Errorf("status: %+v", s)
+		if s := db.Status(); s.State != c.state {
+			t.Errorf("%s: status: %+v", c.mode, s)
 		}
-		db.Close()
+		closed := make(chan struct{})
+		go func() { db.Close(); close(closed) }()
+		select {
+		case <-closed:
+		case <-time.After(time.Minute): // of the hour
+			t.Fatalf("%s: the close waits", c.mode)
+		}
 	}
 }

@@ -19,7 +19,7 @@ LITESTREAM_MODULE := github.com/benbjohnson/litestream@$(LITESTREAM_VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CLIENTS     := node@24.21.0 deno@2.9.6
 
-.PHONY: all help build loadable static install demo test test-nocgo test-race test-system test-sqlite test-large \
+.PHONY: all help build loadable static install demo test test-nocgo test-race test-system test-sqlite test-large test-arm64 \
 	crash faults fuzz soak model sanitize sanitize-source sanitize-asan sanitize-ubsan sanitize-valgrind \
 	check bench tools litestream-vfs clean
 .DELETE_ON_ERROR:
@@ -37,6 +37,7 @@ help:
 	@echo 'make crash      kills processes and cuts the power at ROUNDS=10000 steps each, or for MINUTES; SEED=n repeats'
 	@echo 'make faults     every call of ours to the file system and the store failing in every way (about 20 minutes)'
 	@echo 'make fuzz       each fuzzer for FUZZTIME ($(FUZZTIME)); FUZZ=Options: those of that name'
+	@echo 'make test-arm64 builds for arm64, and ships and restores there, under qemu'
 	@echo 'make test-large a transaction of LARGE=$(LARGE) megabytes'
 	@echo 'make check      formatting, vet, staticcheck, warnings of the C compiler'
 	@echo 'make model      every interleaving of the protocol, to a bound; MODEL_FLAGS=-rules shows what rules are for'
@@ -58,7 +59,7 @@ $(DIST)/walferry.so: $(GO_SOURCES) $(C_SOURCES) cmd/loadable/walferry.map $(DEFE
 	@echo 'building $@'
 	@CGO_ENABLED=1 $(GO) build -trimpath -buildmode=c-archive -tags SQLITE3VFS_LOADABLE_EXT -ldflags '-s -w' \
 		-o $(DIST)/extension/walferry.a ./cmd/loadable
-	@sh $(DEFER) $(DIST)/extension/walferry.a
+	@CC='$(CC)' sh $(DEFER) $(DIST)/extension/walferry.a
 	@$(CC) -shared -s -o $@ -Wl,--whole-archive $(DIST)/extension/walferry.a -Wl,--no-whole-archive \
 		-Wl,--version-script=cmd/loadable/walferry.map -Wl,-z,nodelete,-z,relro,-z,defs -lpthread
 	@rm -r $(DIST)/extension
@@ -68,7 +69,7 @@ $(DIST)/libwalferry.a: $(GO_SOURCES) $(C_SOURCES) $(DEFER)
 	@echo 'building $@'
 	@CGO_ENABLED=1 $(GO) build -trimpath -buildmode=c-archive -tags walferry_archive -ldflags '-s -w' \
 		-o $(DIST)/archive/walferry.a ./cmd/loadable
-	@sh $(DEFER) $(DIST)/archive/walferry.a
+	@CC='$(CC)' sh $(DEFER) $(DIST)/archive/walferry.a
 	@mv $(DIST)/archive/walferry.a $@ && rm -r $(DIST)/archive
 
 $(DIST)/walferry.h: cext/walferry.h
@@ -193,6 +194,13 @@ fuzz:
 			$(GO) test ./$$(dirname $$f) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \
 		done; \
 	done
+
+# On any machine: both libraries and the command line for arm64, under qemu-user.
+ARM64 := aarch64-linux-gnu-gcc
+test-arm64:
+	@.ci/need $(ARM64):gcc-aarch64-linux-gnu file=/usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross qemu-aarch64:qemu-user
+	GOARCH=arm64 CGO_ENABLED=1 $(MAKE) build DIST=$(DIST)/arm64 CC=$(ARM64)
+	.ci/arm64 $(DIST)/arm64 $(ARM64)
 
 # One transaction of so many megabytes; 1100 and more reach beyond the page of SQLite's locks.
 LARGE := 5000

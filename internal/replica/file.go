@@ -52,6 +52,9 @@ func parseHeader(o objstore.Object, raw []byte) (ltx.Header, error) {
 	if err != nil {
 		return h, fmt.Errorf("%w: %w", ltxfile.ErrCorrupt, err)
 	}
+	if h.Commit == 0 {
+		return h, fmt.Errorf("%w: the header of %v says that the database has no pages", ltxfile.ErrCorrupt, o)
+	}
 	return h, nil
 }
 

@@ -232,6 +232,7 @@ func TestInputsThatDoNotFitTogetherAreRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.create(0, 3, 3, c.bad)
+		zero = w.objects()[0]
 		_, err := Merge(t.Context(), store, zero, 1, w.dir)
 		if !errors.Is(err, ltxfile.ErrCorrupt) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), zero[1].Name()) {
 			t.Errorf("%s: %v", name, err)

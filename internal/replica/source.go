@@ -186,19 +186,25 @@ func (s *Source) locked(f func(context.Context) (*View, error), settle func(*Loo
 	s.work.Go(func() {
 		ctx, cancel := s.limited()
 		defer cancel()
-		l.panic = group.Catch(func() { l.view, l.err = f(ctx) })
-		if l.panic != nil {
-			l.err = errPanic
-		}
+		defer close(l.Done)
+		l.caught(func() { l.view, l.err = f(ctx) })
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		settle(l)
-		if s.searching--; s.searching == 0 {
-			s.forget()
-		}
-		close(l.Done)
+		l.caught(func() {
+			settle(l)
+			if s.searching--; s.searching == 0 {
+				s.forget()
+			}
+		})
 	})
 	return l
+}
+
+// caught has a panic of f's come to who waits.
+func (l *Look) caught(f func()) {
+	if p := group.Catch(f); p != nil {
+		l.panic, l.err = p, errPanic
+	}
 }
 
 var errPanic = errors.New("internal error")

@@ -269,11 +269,17 @@ func testProperty(t *testing.T, wild bool) {
 	}
 }
 
+// underRace: everything takes ten times as long.
+var underRace = false
+
 // rounds is how many histories are read in a test: WALFERRY_TEST_ROUNDS, or a few.
 func rounds(t *testing.T) uint64 {
 	v := os.Getenv("WALFERRY_TEST_ROUNDS")
-	if v == "" {
-		return 8
+	switch {
+	case v == "" && underRace:
+		return 3
+	case v == "":
+		return 6
 	}
 	n, err := strconv.ParseUint(v, 10, 32)
 	if err != nil {

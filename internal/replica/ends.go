@@ -118,9 +118,8 @@ func (e *ends) header() (ltx.Header, error) {
 	return parseHeader(e.objects[i], raw)
 }
 
-// failed waits for all, and returns the first error.
+// failed waits for all, since one has failed, and returns the first error.
 func (e *ends) failed() error {
-	e.cancel()
 	if err := e.g.Wait(); err != nil {
 		return err
 	}
@@ -128,4 +127,7 @@ func (e *ends) failed() error {
 }
 
 // close ends what is under way.
-func (e *ends) close() { _ = e.failed() }
+func (e *ends) close() {
+	e.cancel()
+	_ = e.g.Wait()
+}

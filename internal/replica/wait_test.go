@@ -153,7 +153,7 @@ func TestDatabasesOfOneProcessShareNothing(t *testing.T) {
 							return
 						}
 					}
-					if err := c.Begin(); err != nil {
+					if _, err := c.Begin(); err != nil {
 						t.Error(err)
 						return
 					}

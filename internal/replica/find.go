@@ -119,6 +119,9 @@ func (s *Source) findOnce(ctx context.Context, target history.Target, kin, base 
 	if p.Files[0].Size == preferredSize {
 		p.Files[0] = preferred
 	}
+	if p.Head.Size == preferredSize {
+		p.Head = preferred
+	}
 	if p.Files[0].Size == knownSize {
 		base, p.Files = known[p.Files[0].Max], p.Files[1:]
 		if len(p.Files) == 0 {

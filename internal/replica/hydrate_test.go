@@ -179,3 +179,24 @@ func TestHydrate_TakesNoFileThatIsSomebodyElses(t *testing.T) {
 		t.Errorf("%q, %v", b, err)
 	}
 }
+
+// The file that it began with is the plan's last one too where nothing came after it.
+func TestHydrate_TheFileItBeganWithMayBeTheOnlyOne(t *testing.T) {
+	w := newWorld(t, 5, 4096)
+	w.commit(50)
+	only := w.ship()
+	path := filepath.Join(t.TempDir(), "local")
+	for process := range 3 {
+		c := w.opened(hydrating(path))
+		begin(t, c)
+		filled(t, c)
+		w.holds(c, 1)
+		if got := c.current().head; got != only {
+			t.Errorf("process %d: the last file is %+v, want %+v", process, got, only)
+		}
+		if o, ok := c.s.hydrate.base(); !ok || o.Size != only.Size {
+			t.Errorf("process %d: the next one is to begin with %+v, %v", process, o, ok)
+		}
+		c.Close()
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/superfly/ltx"
+	"github.com/zeebo/xxh3"
 
 	"github.com/walferry/walferry/internal/history"
 	"github.com/walferry/walferry/internal/objstore"
@@ -41,8 +42,9 @@ type Conn struct {
 	asOf    time.Time  // when the store was asked and had nothing newer than view; zero: a state was chosen
 	reading bool       // a transaction is open
 	shown   uint32     // how often the state has changed, as the file's header tells SQLite
-	failed  error      // the last failure, nil after a success
-	said    error      // the last failure there was
+	schema  schema
+	failed  error // the last failure, nil after a success
+	said    error // the last failure there was
 	saidAt  time.Time
 
 	expect ahead
@@ -100,6 +102,9 @@ func (c *Conn) Begin() (state uint32, err error) {
 func (c *Conn) show(v *View) {
 	if c.view != nil && (v.TXID != c.view.TXID || !v.descends(c.view)) {
 		c.shown++
+	}
+	if c.view != nil && !v.descends(c.view) {
+		c.schema.others++
 	}
 	c.view = v
 }
@@ -250,9 +255,28 @@ const (
 	headWriteVersion = 18 // and the read version behind it: 1 is a rollback journal, 2 a WAL
 	headChange       = 24 // the counter by which SQLite sees that the file has changed
 	headPages        = 28
+	headSchema       = 40 // the number by which SQLite sees that the schema has changed
 	headValidFor     = 92 // the counter for which headPages is right
 	headEnd          = 100
 )
+
+// schema tells one schema from another that bears its number: that of another database which has taken the
+// place, or of a history that was undone and went on otherwise. No connection outlives either of those
+// in a file, so SQLite would use the schema that it knows.
+type schema struct {
+	number uint32 // of the one that was read last
+	sum    uint64 // of page 1 behind the header; of a large schema it is all that is looked at
+	others uint32 // how often there was another one
+}
+
+// note is told of page 1.
+func (s *schema) note(page []byte) {
+	number, sum := binary.BigEndian.Uint32(page[headSchema:]), xxh3.Hash(page[headEnd:])
+	if s.sum != 0 && number == s.number && sum != s.sum {
+		s.others++
+	}
+	s.number, s.sum = number, sum
+}
 
 // dress makes the header that of a database without a WAL, which there is none of here, and
 // has its counter change with the state, which it does not in WAL mode. b begins at an offset
@@ -263,8 +287,16 @@ func (c *Conn) dress(v *View, from int, b []byte) {
 	}
 	var shown [4]byte
 	c.mu.Lock()
+	if from == 0 && len(b) == int(v.PageSize) {
+		c.schema.note(b)
+	}
 	binary.BigEndian.PutUint32(shown[:], c.shown)
+	others := c.schema.others
 	c.mu.Unlock()
+	// In the first byte alone: the rest need not be here.
+	if at := headSchema - from; others > 0 && at >= 0 && at < len(b) {
+		b[at] += byte(others)
+	}
 	put := func(at int, with ...byte) {
 		for i, x := range with {
 			if j := at + i - from; j >= 0 && j < len(b) {

@@ -233,3 +233,72 @@ func TestThePageOfLocksIsZeros(t *testing.T) {
 		t.Error("a page of locks with content")
 	}
 }
+
+// SQLite reads the schema anew where its number has changed, so that of another schema must have another.
+func TestAnotherSchemaHasAnotherNumber(t *testing.T) {
+	w := newWorld(t, 1, 512)
+	w.raw = true
+	cookie := func(w *world, n uint32) {
+		binary.BigEndian.PutUint32(w.states[w.head].pages[1][headSchema:], n)
+	}
+	w.commit(10)
+	cookie(w, 7)
+	w.ship()
+	c := w.open()
+	number := func() uint32 {
+		t.Helper()
+		begin(t, c)
+		defer c.End()
+		page, err := readPage(c, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		part := make([]byte, 8)
+		if _, err := c.ReadAt(part, headSchema-2); err != nil || !bytes.Equal(part, page[headSchema-2:headSchema+6]) {
+			t.Fatalf("%x, %v", part, err)
+		}
+		return binary.BigEndian.Uint32(page[headSchema:])
+	}
+	if n := number(); n != 7 {
+		t.Errorf("the database's own is 7, not %d", n)
+	}
+	// Only what is before the schema changes, as where a page becomes free.
+	w.commit(10, 3)
+	w.states[2].pages[1] = bytes.Clone(w.states[1].pages[1])
+	w.states[2].pages[1][headSchema-8] ^= 1
+	w.changed[2] = []uint32{1, 3}
+	w.ship()
+	if n := number(); n != 7 {
+		t.Errorf("nothing of the schema has changed, and its number is %d", n)
+	}
+	w.commit(10, 1)
+	cookie(w, 8)
+	w.ship()
+	if n := number(); n != 8 {
+		t.Errorf("a change of the schema gives number %d", n)
+	}
+	// A writer whose power was cut has undone commits, and goes on with other ones.
+	w.commit(10, 1)
+	cookie(w, 8)
+	w.ship()
+	undone := number()
+	if undone == 8 {
+		t.Error("another schema has the number of the one before")
+	}
+	if n := number(); n != undone {
+		t.Errorf("read again the number is %d, and was %d", n, undone)
+	}
+	seen := map[uint32]bool{7: true, 8: true, undone: true}
+	for range 5 { // another database takes the place
+		w.bucket.clear()
+		w = w.fresh(w.begin.Add(1 << 40))
+		w.commit(10)
+		cookie(w, 8)
+		w.ship()
+		n := number()
+		if seen[n] {
+			t.Errorf("another database has the number %d, that was there before", n)
+		}
+		seen[n] = true
+	}
+}

@@ -219,7 +219,7 @@ func readPage(c *Conn, pgno uint32) ([]byte, error) {
 }
 
 // dressed are the bytes of page 1 that are not the database's own.
-var dressed = [][2]int{{headWriteVersion, headWriteVersion + 2}, {headChange, headPages + 4}, {headValidFor, headValidFor + 4}}
+var dressed = [][2]int{{headWriteVersion, headWriteVersion + 2}, {headChange, headPages + 4}, {headSchema, headSchema + 1}, {headValidFor, headValidFor + 4}}
 
 // undressed is page 1 without them.
 func undressed(page []byte) []byte {

@@ -26,4 +26,11 @@
 // What a crash of the whole machine can lose is the last window and what one
 // request takes; PRAGMA walferry_status tells at any moment how far behind the
 // store is.
+//
+// # Reading a replica where it lies
+//
+// Register also registers a second VFS, walferry-replica, which reads a replica without
+// restoring it; internal/replica tells how.
+//
+//	db, err := sql.Open("sqlite3", "file:app?vfs=walferry-replica&replica=s3://bucket/app&at=yesterday 18:00")
 package vfs

@@ -58,6 +58,10 @@ func Start(t testing.TB) *Server {
 // is versitygw; what it stores lies in home, which is the caller's to remove. It
 // returns once the server answers.
 func Launch(ctx context.Context, binary, home string) (*Server, error) {
+	binary, err := filepath.Abs(binary) // it runs in a directory of its own
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{Access: "walferry-test-access", Secret: "walferry-test-secret", binary: binary, Dir: filepath.Join(home, "objects")}
 	if err := os.Mkdir(s.Dir, 0o755); err != nil {
 		return nil, err

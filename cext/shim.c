@@ -380,7 +380,9 @@ static int wf_delete(sqlite3_vfs *v, const char *name, int sync) { return ROOT(v
 static int wf_access(sqlite3_vfs *v, const char *name, int flags, int *out) {
   return ROOT(v)->xAccess(wf.root, name, flags, out);
 }
+static _Thread_local int reached; /* a call from a VFS above */
 static int wf_full_pathname(sqlite3_vfs *v, const char *name, int n, char *out) {
+  reached = 1;
   return ROOT(v)->xFullPathname(wf.root, name, n, out);
 }
 static void *wf_dl_open(sqlite3_vfs *v, const char *name) { return ROOT(v)->xDlOpen(wf.root, name); }
@@ -428,24 +430,33 @@ static sqlite3_vfs walferry_vfs = {
     .xNextSystemCall = wf_next_system_call,
 };
 
-/* Registers the VFS over the default one. Again does no harm: after
-** sqlite3_shutdown the list is new, and otherwise what was put over this one meanwhile,
-** and is the default now, must not become what it calls. */
+/* Whether a VFS stands over this one: then what it is asked for comes here. */
+static int is_over_us(sqlite3_vfs *vfs) {
+  char *out = sqlite3_malloc(vfs->mxPathname + 1);
+  if (!out) return 1;
+  reached = 0;
+  vfs->xFullPathname(vfs, WF_VFS_NAME, vfs->mxPathname + 1, out);
+  sqlite3_free(out);
+  return reached;
+}
+
+/* Registers the VFS over the default one. Again does no harm: after sqlite3_shutdown
+** the default is SQLite's own once more, and otherwise what was put over this one
+** meanwhile, and is the default now, must not become what it calls. */
 int wf_register(int make_default, char **err) {
-  static int is_default;
   sqlite3_vfs *root = sqlite3_vfs_find(0);
   int registered = sqlite3_vfs_find(WF_VFS_NAME) == &walferry_vfs;
-  if (root == &walferry_vfs || (registered && (is_default || !make_default))) return SQLITE_OK;
+  if (root == &walferry_vfs || (registered && !make_default)) return SQLITE_OK;
   if (!root) {
     if (err) *err = sqlite3_mprintf("this SQLite has no default VFS");
     return SQLITE_ERROR;
   }
+  if (registered && is_over_us(root)) return SQLITE_OK;
   wf.root = root;
   walferry_vfs.iVersion = root->iVersion > 3 ? 3 : root->iVersion;
   walferry_vfs.szOsFile = (int)((sizeof(struct wf_file) + 7) & ~(size_t)7) + root->szOsFile;
   walferry_vfs.mxPathname = root->mxPathname;
   wf_process_begins();
-  is_default = make_default;
   int rc = wf_replica_register();
   return rc == SQLITE_OK ? sqlite3_vfs_register(&walferry_vfs, make_default) : rc;
 }

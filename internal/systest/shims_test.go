@@ -47,21 +47,26 @@ func TestShims_OtherVFSsUnderAndOver(t *testing.T) {
 	}
 }
 
-// TestShims_LoadedAgainItStaysUnderWhatIsOverIt loads the extension for another connection, as
-// programs do for each, when a VFS above walferry has become the default.
-func TestShims_LoadedAgainItStaysUnderWhatIsOverIt(t *testing.T) {
-	t.Parallel()
+// TestShims_LoadedAgain loads the extension for another connection, as programs do for each. A
+// VFS above walferry that is the default by then stays there; where SQLite was shut down
+// meanwhile, and its own VFS is the default, walferry becomes it again.
+func TestShims_LoadedAgain(t *testing.T) {
 	program := compile(t, "shims.c", "-lsqlite3")
-	p := newPlace(t)
-	p = p.with("WALFERRY_DEFAULT=1", "WALFERRY_REPLICA="+p.replica)
-	r := run(t, p.dir, p.env, "", program, extension(t), "unix", "again", strings.Replace(p.uri(""), "vfs=walferry&", "", 1)).ok(t)
-	if strings.Contains(r.stderr, "calls 0\n") {
-		t.Error("the VFS above is bypassed")
+	for _, meanwhile := range []string{"again", "shutdown"} {
+		t.Run(meanwhile, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			p = p.with("WALFERRY_DEFAULT=1", "WALFERRY_REPLICA="+p.replica)
+			r := run(t, p.dir, p.env, "", program, extension(t), "unix", meanwhile, strings.Replace(p.uri(""), "vfs=walferry&", "", 1)).ok(t)
+			if over := meanwhile == "again"; over == strings.Contains(r.stderr, "calls 0\n") {
+				t.Error("the VFS above is bypassed, or used where there is none")
+			}
+			if lines := strings.Split(strings.TrimSpace(r.stdout), "\n"); parseStatus(t, lines[len(lines)-1])["state"] != "shipping" {
+				t.Errorf("status %s", lines[len(lines)-1])
+			}
+			p.comesBack()
+		})
 	}
-	if lines := strings.Split(strings.TrimSpace(r.stdout), "\n"); parseStatus(t, lines[len(lines)-1])["state"] != "shipping" {
-		t.Errorf("status %s", lines[len(lines)-1])
-	}
-	p.comesBack()
 }
 
 // TestShims_AnEncryptedDatabaseShips has its pages encrypted above walferry, as SQLCipher and

@@ -6,7 +6,8 @@
 ** BELOW becomes the default VFS before walferry is loaded: "through", which passes
 ** every call on and counts them, or one of SQLite's own. With OVER "over" the database
 ** is opened through such a shim above walferry, with "again" through one that is the default
-** when walferry is loaded once more, with "secret" through one that encrypts
+** when walferry is loaded once more, with "shutdown" through the default after SQLite was shut
+** down and walferry loaded once more, with "secret" through one that encrypts
 ** the pages, with "names" through one that opens each file by a name of its own, as
 ** SQLite's multiplexor does, of which a WAL's says nothing of the database. Then it writes, and
 ** prints the status. "shims read FILE" reads what that
@@ -197,7 +198,10 @@ int main(int argc, char **argv) {
   over.secret = strcmp(argv[3], "secret") == 0;
   over.names = strcmp(argv[3], "names") == 0;
   if (over.secret || over.names || again || strcmp(argv[3], "over") == 0) put(&over, vfs = "over", "walferry", again);
-  if (again && load(argv[1])) return 1;
+  int shutdown = strcmp(argv[3], "shutdown") == 0;
+  if (shutdown && sqlite3_shutdown() != SQLITE_OK) return 1;
+  if ((again || shutdown) && load(argv[1])) return 1;
+  if (again || shutdown) vfs = 0; /* the default */
   calls = 0;
   if (sqlite3_open_v2(argv[4], &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, vfs) != SQLITE_OK) {
     fprintf(stderr, "open: %s\n", sqlite3_errmsg(db));

@@ -7,6 +7,7 @@
 **   - A file that could not be opened has no methods; the package leaves some.
 **   - Temporary files, and the clock and such, are the platform's own.
 **   - There are no journals here, so the question for one is answered at once.
+**   - Where SQLite takes no lock, the transaction is as long as the connection.
 **   - A PRAGMA that fails says why, and who waits for the network can be interrupted.
 */
 #include "wf.h"
@@ -202,12 +203,23 @@ static int start_package(const char *path) {
   return rc;
 }
 
+/* With these parameters SQLite takes no locks, and does not look whether what it keeps is
+** right still: all is one transaction. */
+static int is_frozen(const char *path) {
+  return sqlite3_uri_boolean(path, "immutable", 0) || sqlite3_uri_boolean(path, "nolock", 0);
+}
+
 static int r_open(sqlite3_vfs *v, const char *path, sqlite3_file *p, int flags, int *out) {
   struct replica *r = REPLICA(p);
   int ignored = 0;
   (void)v;
   if (!(flags & SQLITE_OPEN_MAIN_DB)) {
     if (flags & (SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_WAL)) return SQLITE_CANTOPEN;
+    /* SQLite would name it after what is no file here, and others could not find it after a crash. */
+    if (flags & SQLITE_OPEN_SUPER_JOURNAL) {
+      wf_log(WF_LOG_ERROR, "cannot make %s: a transaction that writes to two databases needs one of them as main: attach the replica to that", path);
+      return SQLITE_CANTOPEN;
+    }
     return wf.root->xOpen(wf.root, path, p, flags, out);
   }
   memset(r, 0, sizeof *r);
@@ -229,6 +241,10 @@ static int r_open(sqlite3_vfs *v, const char *path, sqlite3_file *p, int flags, 
     return rc;
   }
   r->handle = now.opened;
+  if (is_frozen(path) && (rc = r_lock(p, SQLITE_LOCK_SHARED)) != SQLITE_OK) {
+    (void)r_close(p);
+    return rc;
+  }
   r->base.pMethods = &methods;
   if (out) *out = (flags & ~(SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)) | SQLITE_OPEN_READONLY;
   return SQLITE_OK;

@@ -68,9 +68,7 @@ func walferryGoReplicaPragma(handle C.uint64_t, name, value *C.char, out **C.cha
 		give(out, err.Error())
 		return C.SQLITE_ERROR
 	}
-	if said != "" { // else there is no row
-		give(out, said)
-	}
+	give(out, said) // even if it is nothing: a row without a name confuses some clients
 	return C.SQLITE_OK
 }
 

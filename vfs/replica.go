@@ -33,12 +33,12 @@ var readOptions = append([]option{
 		return err
 	}},
 	{"cache_size", "WALFERRY_CACHE_SIZE", func(o *options, v string) (err error) {
-		o.read.CacheSize, err = size(v, 1<<20)
+		o.read.CacheSize, err = size(v, 1e6)
 		return err
 	}},
 	{"cache_dir", "WALFERRY_CACHE_DIR", func(o *options, v string) error { o.read.CacheDir = v; return nil }},
 	{"cache_dir_size", "WALFERRY_CACHE_DIR_SIZE", func(o *options, v string) (err error) {
-		o.read.CacheDirSize, err = size(v, 1<<20)
+		o.read.CacheDirSize, err = size(v, 1e6)
 		return err
 	}},
 	{"hydrate", "WALFERRY_HYDRATE", func(o *options, v string) error { o.read.Hydrate = v; return nil }},
@@ -233,7 +233,8 @@ func (p *process) ReplicaPragma(handle uint64, name string, value *string) (stri
 	case name == "walferry_lag":
 		return c.Lag(), nil
 	case name == "walferry_at" && value != nil:
-		return "", c.PinAt(*value)
+		err := c.PinAt(*value)
+		return c.At(), err
 	case name == "walferry_at":
 		return c.At(), nil
 	case name == "walferry_txid" && value != nil:
@@ -241,11 +242,13 @@ func (p *process) ReplicaPragma(handle uint64, name string, value *string) (stri
 		if err != nil {
 			return "", err
 		}
-		return "", c.PinTXID(txid)
+		err = c.PinTXID(txid)
+		return c.TXID().String(), err
 	case name == "walferry_txid":
 		return c.TXID().String(), nil
 	case name == "walferry_mark" && value != nil:
-		return "", c.PinMark(*value)
+		err := c.PinMark(*value)
+		return c.TXID().String(), err
 	}
 	return "", cext.ErrNoPragma
 }

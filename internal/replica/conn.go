@@ -95,6 +95,9 @@ func (c *Conn) Begin() (state uint32, err error) {
 	defer c.mu.Unlock()
 	c.show(v)
 	c.asOf, c.reading = asked, true
+	if asked.After(c.saidAt) {
+		c.failed = nil
+	}
 	return c.shown, nil
 }
 

@@ -39,6 +39,7 @@ func faults() map[string]fault {
 			return nil
 		}},
 		"cut short":    {body: func(_ context.Context, b []byte) io.Reader { return bytes.NewReader(b[:(len(b)+1)/2]) }},
+		"cut off": {body: func(context.Context, []byte) io.Reader { return iotest.ErrReader(io.ErrUnexpectedEOF) }, state: "unreachable", says: "unexpected EOF"},
 		"empty":        {body: func(_ context.Context, b []byte) io.Reader { return bytes.NewReader(nil) }, state: "corrupt", says: "ends at byte"},
 		"zeros":        {body: func(_ context.Context, b []byte) io.Reader { return bytes.NewReader(make([]byte, len(b))) }, state: "corrupt", says: "corrupt"},
 		"byte by byte": {body: func(_ context.Context, b []byte) io.Reader { return iotest.OneByteReader(bytes.NewReader(b)) }},
@@ -183,4 +184,41 @@ func TestAFailureOfOneConnectionIsNotAnothers(t *testing.T) {
 	if a, b := a.Status(), b.Status(); a.State != "corrupt" || b.State != "reading" {
 		t.Errorf("%s, %s", a.State, b.State)
 	}
+}
+
+// The store has answered, so all is well, though no page was asked for.
+func TestABeginThatHearsOfTheStoreEndsAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, 512)
+		w.history(2, 20)
+		c := w.open(polled(time.Minute))
+		w.reads(c, 3)
+		fail := func(ctx context.Context, _ string, _ objstore.Object, _, _ int64) error { return objstore.ErrRefused }
+		time.Sleep(time.Hour)
+		w.bucket.set(func() { w.bucket.before = fail })
+		if _, err := c.Begin(); err == nil || c.Status().State != "refused" {
+			t.Fatalf("%v, %s", err, c.Status().State)
+		}
+		w.bucket.set(func() { w.bucket.before = nil })
+		time.Sleep(time.Second)
+		w.reads(c, 3)
+		if st := c.Status(); st.State != "reading" || st.Cause != "" || st.LastError == "" {
+			t.Errorf("the status says %s: %q, %q", st.State, st.Cause, st.LastError)
+		}
+		w.commit(20, 5)
+		w.raw = true
+		w.ship()
+		forgetAll()
+		w.bucket.set(func() { w.bucket.before = fail })
+		begin(t, c) // not yet due
+		if _, err := readPage(c, 9); err == nil {
+			t.Fatal("the page is there")
+		}
+		c.End()
+		begin(t, c)
+		if st := c.Status(); st.State != "refused" {
+			t.Errorf("nobody has asked the store since, and the status says %s", st.State)
+		}
+		c.End()
+	})
 }

@@ -247,12 +247,13 @@ func (s *Source) get(ctx context.Context, o objstore.Object, off int64, b []byte
 			try, empty = 0, 0
 		}
 		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, objstore.ErrRange):
-			// A connection that was cut looks like an object that ends early; only the
+		case errors.Is(err, io.EOF), errors.Is(err, objstore.ErrRange):
+			// An answer that was cut off looks like an object that ends early; only the
 			// latter gives nothing when it is asked again.
 			if empty++; empty > 1 {
 				return fmt.Errorf("%w: %v ends at byte %d of %d", ltxfile.ErrCorrupt, o, off+int64(got), o.Size)
 			}
+			err = fmt.Errorf("read %v: the answer ended early: %w", o, err)
 		case retry.Permanent(err):
 			return err
 		}

@@ -184,14 +184,15 @@ faults: build tools
 	@.ci/need strace:strace sqlite3:sqlite3 python3:python3
 	WALFERRY_TEST_FAULTS=all $(GO) test -timeout 60m -parallel 6 -v -run 'TestFault' ./internal/systest
 
-# FUZZ is a pattern of the fuzzers' names.
+# FUZZ is a pattern of the fuzzers' names. To make what was found smaller Go takes a minute for each,
+# which would be all of FUZZTIME.
 FUZZTIME ?= 30s
 FUZZ     ?= .
 fuzz:
 	@for f in $$(grep -rl --include='*_test.go' --exclude-dir=dist '^func Fuzz' . | sort); do \
 		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$f | grep -E '$(FUZZ)'); do \
 			echo "== $$(dirname $$f) $$name, $(FUZZTIME)"; \
-			$(GO) test ./$$(dirname $$f) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \
+			$(GO) test ./$$(dirname $$f) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x || exit 1; \
 		done; \
 	done
 

@@ -64,8 +64,13 @@ type Handler interface {
 	ReplicaHandler
 }
 
-// ErrNoPragma is returned where a PRAGMA is none of walferry's.
-var ErrNoPragma = errors.New("no such PRAGMA")
+// Errors of a Handler that have a code of their own.
+var (
+	// ErrNoPragma is returned where a PRAGMA is none of walferry's.
+	ErrNoPragma = errors.New("no such PRAGMA")
+	// ErrInterrupted is wrapped where sqlite3_interrupt has ended a call.
+	ErrInterrupted = errors.New("interrupted")
+)
 
 // Opened is the answer to an open.
 type Opened struct {

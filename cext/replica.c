@@ -30,18 +30,33 @@ struct replica {
 #define GO(p) (REPLICA(p)->go)
 
 /* What the thread is doing, for what Go asks meanwhile. */
-static __thread struct {
-  sqlite3 *db;     /* the connection that waits; NULL: not known */
+static __thread struct call {
+  sqlite3 *db;         /* the connection that waits; NULL: not known */
+  sqlite3_stmt *alone; /* see wf_replica_interrupted */
+  int asked;
   uint64_t opened; /* the handle of the file that is being opened */
   uint32_t state;  /* what the transaction that begins will read */
 } now;
 
 static sqlite3_vfs *package; /* its VFS, which SQLite does not list */
 
-#define ENTER(p)            \
-  sqlite3 *before = now.db; \
-  now.db = REPLICA(p)->db ? *REPLICA(p)->db : 0
-#define LEAVE now.db = before
+/* enter begins what may wait, and leave ends it. */
+static struct call enter(sqlite3 *db) {
+  struct call before = now;
+  now.db = db;
+  now.alone = 0;
+  now.asked = 0;
+  return before;
+}
+
+static void leave(struct call before) {
+  if (now.alone) sqlite3_finalize(now.alone);
+  now.db = before.db;
+  now.alone = before.alone;
+  now.asked = before.asked;
+}
+
+static struct call enter_file(sqlite3_file *p) { return enter(REPLICA(p)->db ? *REPLICA(p)->db : 0); }
 
 /* ---- for Go ------------------------------------------------------------ */
 
@@ -53,8 +68,17 @@ void wf_replica_began(uint32_t state) { now.state = state; }
 extern int sqlite3_is_interrupted(sqlite3 *) __attribute__((weak));
 #endif
 
-/* Whether the query that this thread runs is to end. SQLite before 3.41 does not
-** tell; but its parser looks, whatever it is given. */
+static int any_runs(sqlite3 *db) {
+  sqlite3_stmt *s = 0;
+  while ((s = sqlite3_next_stmt(db, s)) != 0) {
+    if (sqlite3_stmt_busy(s)) return 1;
+  }
+  return 0;
+}
+
+/* Whether what this thread does is to end. SQLite before 3.41 does not tell; but its parser
+** looks, whatever it is given, and forgets it where no statement runs. None does while
+** one is being prepared, as the first one that reads the schema, so one of ours does. */
 int wf_replica_interrupted(void) {
   sqlite3_stmt *nothing = 0;
   if (!now.db) return 0;
@@ -63,6 +87,10 @@ int wf_replica_interrupted(void) {
 #else
   if (sqlite3_is_interrupted) return sqlite3_is_interrupted(now.db);
 #endif
+  if (!now.asked && !any_runs(now.db) && sqlite3_prepare_v2(now.db, "SELECT 1", -1, &now.alone, 0) == SQLITE_OK) {
+    (void)sqlite3_step(now.alone);
+  }
+  now.asked = 1;
   int rc = sqlite3_prepare_v2(now.db, " ", 1, &nothing, 0);
   sqlite3_finalize(nothing);
   return rc == SQLITE_INTERRUPT;
@@ -84,9 +112,9 @@ static int r_read(sqlite3_file *p, void *b, int n, sqlite3_int64 off) {
     memcpy(b, r->header, HEADER_SIZE); /* every transaction begins with this */
     return SQLITE_OK;
   }
-  ENTER(p);
+  struct call before = enter_file(p);
   int rc = GO(p)->pMethods->xRead(GO(p), b, n, off);
-  LEAVE;
+  leave(before);
   if (rc == SQLITE_OK && off == 0 && n >= HEADER_AT + HEADER_SIZE && r->state) {
     memcpy(r->header, (char *)b + HEADER_AT, HEADER_SIZE);
     r->known = r->state;
@@ -118,9 +146,9 @@ static int r_file_size(sqlite3_file *p, sqlite3_int64 *size) {
 static int r_lock(sqlite3_file *p, int level) {
   if (atomic_load(&wf.forked)) return SQLITE_IOERR_LOCK;
   if (level > SQLITE_LOCK_SHARED) return SQLITE_READONLY;
-  ENTER(p);
+  struct call before = enter_file(p);
   int rc = GO(p)->pMethods->xLock(GO(p), level);
-  LEAVE;
+  leave(before);
   REPLICA(p)->state = rc == SQLITE_OK ? now.state : 0;
   return rc;
 }
@@ -144,9 +172,9 @@ static int pragma(struct replica *r, char **arg) {
     arg[0] = sqlite3_mprintf("walferry: a forked child cannot use what its parent has opened: open the replica in the child");
     return SQLITE_ERROR;
   }
-  ENTER(r);
+  struct call before = enter_file(&r->base);
   int rc = wf.hooks.replica_pragma(r->handle, arg[1], arg[2], &said);
-  LEAVE;
+  leave(before);
   arg[0] = rc == SQLITE_OK || !said ? said : sqlite3_mprintf("%s: %z", arg[1], said);
   return rc;
 }
@@ -234,8 +262,9 @@ static int r_open(sqlite3_vfs *v, const char *path, sqlite3_file *p, int flags, 
   r->go = sqlite3_malloc(package->szOsFile);
   if (!r->go) return SQLITE_NOMEM;
   memset(r->go, 0, (size_t)package->szOsFile);
-  now.db = 0;
+  struct call before = enter(0);
   rc = package->xOpen(package, path, r->go, flags, &ignored);
+  leave(before);
   if (rc != SQLITE_OK) {
     sqlite3_free(r->go);
     return rc;
@@ -325,13 +354,12 @@ static int in_child(char **err) {
 }
 
 /* Waits until the replica has the commits of a token: 1 yes, 0 not in time, -1 with
-** a text. */
+** a text, -2 interrupted. */
 int wf_replica_wait(sqlite3 *db, const char *schema, uint64_t epoch, uint64_t window, int64_t timeout_ms, char **err) {
   if (in_child(err)) return -1;
-  sqlite3 *before = now.db;
-  now.db = db;
+  struct call before = enter(db);
   int rc = wf.hooks.replica_wait(handle_of(db, schema), epoch, window, timeout_ms, err);
-  LEAVE;
+  leave(before);
   return rc;
 }
 

@@ -5,7 +5,10 @@ package cext
 */
 import "C"
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // ReplicaVFS is the name of the VFS that reads a replica where it lies.
 const ReplicaVFS = C.WF_REPLICA_NAME
@@ -66,6 +69,9 @@ func walferryGoReplicaPragma(handle C.uint64_t, name, value *C.char, out **C.cha
 		return C.SQLITE_NOTFOUND
 	case err != nil:
 		give(out, err.Error())
+		if errors.Is(err, ErrInterrupted) {
+			return C.SQLITE_INTERRUPT
+		}
 		return C.SQLITE_ERROR
 	}
 	give(out, said) // even if it is nothing: a row without a name confuses some clients
@@ -84,6 +90,8 @@ func walferryGoReplicaWait(handle, epoch, window C.uint64_t, ms C.int64_t, text 
 		err = internal
 	}
 	switch {
+	case errors.Is(err, ErrInterrupted):
+		return -2
 	case err != nil:
 		give(text, err.Error())
 		return -1

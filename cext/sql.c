@@ -287,7 +287,8 @@ static void f_wait(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
     struct wf_file *its = file_of_token(db, epoch);
     rc = wf_wait(its ? its : f, epoch, window, timeout, &err);
   }
-  if (rc < 0) result_error(ctx, err);
+  if (rc == -2) sqlite3_result_error_code(ctx, SQLITE_INTERRUPT);
+  else if (rc < 0) result_error(ctx, err);
   else sqlite3_result_int(ctx, rc);
 }
 

@@ -226,6 +226,19 @@ func (p *process) ReplicaPragma(handle uint64, name string, value *string) (stri
 	if err != nil {
 		return "", err
 	}
+	said, err := pragma(c, name, value)
+	return said, interrupted(err)
+}
+
+// interrupted makes a replica's error one that the shim knows.
+func interrupted(err error) error {
+	if errors.Is(err, replica.ErrInterrupted) {
+		return cext.ErrInterrupted
+	}
+	return err
+}
+
+func pragma(c *replica.Conn, name string, value *string) (string, error) {
 	switch name = strings.ToLower(name); {
 	case name == "walferry_status":
 		b, err := json.Marshal(c.Status())
@@ -259,5 +272,6 @@ func (p *process) ReplicaWait(handle, epoch, window uint64, timeout time.Duratio
 	if err != nil {
 		return false, err
 	}
-	return c.WaitFor(epoch, window, timeout)
+	ok, err := c.WaitFor(epoch, window, timeout)
+	return ok, interrupted(err)
 }

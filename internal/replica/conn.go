@@ -168,13 +168,13 @@ func (c *Conn) await(done <-chan struct{}) error {
 	tick := time.NewTicker(interruptEvery)
 	defer tick.Stop()
 	for {
+		if c.Interrupted != nil && c.Interrupted() {
+			return ErrInterrupted
+		}
 		select {
 		case <-done:
 			return nil
 		case <-tick.C:
-			if c.Interrupted != nil && c.Interrupted() {
-				return ErrInterrupted
-			}
 		}
 	}
 }

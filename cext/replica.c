@@ -21,6 +21,7 @@ struct replica {
   sqlite3_file *go; /* the package's file */
   uint64_t handle;  /* Go's name for the connection */
   sqlite3 **db;     /* whose it is; NULL while it is being opened */
+  int shared;       /* another connection has come to it, which opened something else */
   uint32_t state;   /* which state the open transaction reads, as Go counts them */
   uint32_t known;   /* the one that header is of; 0: none */
   unsigned char header[HEADER_SIZE]; /* the bytes by which SQLite sees that a file has changed */
@@ -107,7 +108,7 @@ static int r_close(sqlite3_file *p) {
 
 static int r_read(sqlite3_file *p, void *b, int n, sqlite3_int64 off) {
   struct replica *r = REPLICA(p);
-  if (atomic_load(&wf.forked)) return SQLITE_IOERR_READ;
+  if (atomic_load(&wf.forked) || r->shared) return SQLITE_IOERR_READ;
   if (off == HEADER_AT && n == HEADER_SIZE && r->known && r->known == r->state) {
     memcpy(b, r->header, HEADER_SIZE); /* every transaction begins with this */
     return SQLITE_OK;
@@ -144,7 +145,7 @@ static int r_file_size(sqlite3_file *p, sqlite3_int64 *size) {
 
 /* A lock begins a read transaction, and looks for the newest state. */
 static int r_lock(sqlite3_file *p, int level) {
-  if (atomic_load(&wf.forked)) return SQLITE_IOERR_LOCK;
+  if (atomic_load(&wf.forked) || REPLICA(p)->shared) return SQLITE_IOERR_LOCK;
   if (level > SQLITE_LOCK_SHARED) return SQLITE_READONLY;
   struct call before = enter_file(p);
   int rc = GO(p)->pMethods->xLock(GO(p), level);
@@ -179,10 +180,22 @@ static int pragma(struct replica *r, char **arg) {
   return rc;
 }
 
+#define NO_SHARED_CACHE "cache=shared would mix what is opened under one name: leave it out"
+
+/* SQLite tells each connection's place once. With a cache that is shared a second one comes, whose
+** parameters nobody has looked at: SQLite goes by the name alone. */
+static void belongs_to(struct replica *r, sqlite3 **db) {
+  if (r->db && !r->shared) {
+    r->shared = 1;
+    wf_log(WF_LOG_ERROR, "nothing is read from this replica any more: " NO_SHARED_CACHE);
+  }
+  r->db = db;
+}
+
 static int r_control(sqlite3_file *p, int op, void *arg) {
   switch (op) {
     case SQLITE_FCNTL_PRAGMA: return pragma(REPLICA(p), arg);
-    case SQLITE_FCNTL_PDB: REPLICA(p)->db = arg; return SQLITE_OK;
+    case SQLITE_FCNTL_PDB: belongs_to(REPLICA(p), arg); return SQLITE_OK;
     case SQLITE_FCNTL_VFSNAME: *(char **)arg = sqlite3_mprintf(WF_REPLICA_NAME); return SQLITE_OK;
     case WF_FCNTL_REPLICA: *(uint64_t *)arg = REPLICA(p)->handle; return SQLITE_OK;
   }
@@ -254,9 +267,8 @@ static int r_open(sqlite3_vfs *v, const char *path, sqlite3_file *p, int flags, 
   if (atomic_load(&wf.forked)) {
     return refuse(path, "this is the child of a process in which walferry was already in use: open it there only after the fork");
   }
-  if (flags & SQLITE_OPEN_SHAREDCACHE) {
-    return refuse(path, "cache=shared would mix what is opened under one name: leave it out");
-  }
+  const char *cache = sqlite3_uri_parameter(path, "cache"); /* the flag is kept from a VFS */
+  if (cache && !strcmp(cache, "shared")) return refuse(path, NO_SHARED_CACHE);
   int rc = start_package(path);
   if (rc != SQLITE_OK) return rc;
   r->go = sqlite3_malloc(package->szOsFile);

@@ -317,15 +317,23 @@ func TestACloseEndsWhatIsUnderWay(t *testing.T) {
 			t.Fatal(err)
 		}
 		begin(t, c)
-		for p := range uint32(20) { // and others are fetched ahead
-			if _, err := readPage(c, p+1); err != nil {
+		next := uint32(1)
+		read := func() {
+			if _, err := readPage(c, next); err != nil {
 				t.Fatal(err)
 			}
+			next++
+			synctest.Wait()
 		}
+		read()
+		read()
 		held := newGate()
 		w.bucket.set(func() {
 			w.bucket.before = func(ctx context.Context, _ string, _ objstore.Object, _, _ int64) error { return held.wait(ctx) }
 		})
+		for len(held.reached) == 0 { // until others are fetched ahead
+			read()
+		}
 		var stop atomic.Bool
 		c.Interrupted = stop.Load
 		var wg sync.WaitGroup

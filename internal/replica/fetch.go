@@ -32,6 +32,10 @@ const (
 	// aheadFlights is how many requests of a replica's may be for pages that nobody waits
 	// for yet.
 	aheadFlights = 16
+
+	// aheadPages is how many pages of a replica's may be on their way or wait for their turn: some
+	// windows of some connections.
+	aheadPages = 4096
 )
 
 // want is a page to be fetched.
@@ -45,6 +49,9 @@ type flight struct {
 	wants []want     // in the order of the file
 	size  int        // of a page
 	file  *hydration // nil: for the cache
+
+	lane  bool          // it counts as one of aheadFlights; this and start are protected by Source.flying
+	start chan struct{} // closed, and nil, once it may go
 
 	done  chan struct{}
 	err   error // these three are valid once done is closed
@@ -78,13 +85,14 @@ func (s *Source) under(v *View, w want, off int, b []byte) *flight {
 		return nil
 	}
 	if f := s.flights[w.key]; f != nil {
+		f.release()
 		return f
 	}
-	return s.begin(v, []want{w}, nil)
+	return s.begin(v, &flight{wants: []want{w}})
 }
 
 // ahead begins flights for pages that are likely to be wanted next, those first that come first. It never
-// waits: where too many are under way already it does less.
+// waits: a flight waits for its turn, or until one of its pages is wanted.
 func (s *Source) ahead(v *View, list []uint32) {
 	s.flying.Lock()
 	defer s.flying.Unlock()
@@ -104,13 +112,35 @@ func (s *Source) ahead(v *View, list []uint32) {
 		for n < len(wants) && follows(wants[:n], wants[n]) {
 			n++
 		}
-		select {
-		case s.lanes <- struct{}{}:
-		default:
+		if len(s.flights) >= aheadPages {
 			return
 		}
-		s.begin(v, wants[:n:n], s.lanes)
+		f := &flight{wants: wants[:n:n], start: make(chan struct{})}
+		s.queue = append(s.queue, f)
+		s.begin(v, f)
 		wants = wants[n:]
+		s.next()
+	}
+}
+
+// release lets a flight go. The caller holds flying, as that of next does.
+func (f *flight) release() {
+	if f.start != nil {
+		close(f.start)
+		f.start = nil
+	}
+}
+
+// next lets those of the queue go for which there is a lane.
+func (s *Source) next() {
+	for s.lanes < aheadFlights && len(s.queue) > 0 {
+		f := s.queue[0]
+		s.queue = s.queue[1:]
+		if f.start != nil { // nobody waits for it yet
+			f.lane = true
+			s.lanes++
+			f.release()
+		}
 	}
 }
 
@@ -151,25 +181,32 @@ func (s *Source) object(id uint32) objstore.Object {
 	return s.objects[id]
 }
 
-// begin starts a flight. The caller holds flying.
-func (s *Source) begin(v *View, wants []want, lane chan struct{}) *flight {
-	f := &flight{wants: wants, size: int(v.PageSize), done: make(chan struct{})}
-	for _, w := range wants {
+// begin starts a flight, which waits for its turn if it has a start. The caller holds flying.
+func (s *Source) begin(v *View, f *flight) *flight {
+	f.size, f.done = int(v.PageSize), make(chan struct{})
+	for _, w := range f.wants {
 		s.flights[w.key] = f
 	}
-	o := s.objects[wants[0].file]
+	o, start := s.objects[f.wants[0].file], f.start
 	s.work.Go(func() {
 		defer func() {
 			s.flying.Lock()
-			for _, w := range wants {
+			for _, w := range f.wants {
 				delete(s.flights, w.key)
 			}
-			s.flying.Unlock()
-			if lane != nil {
-				<-lane
+			if f.lane {
+				s.lanes--
+				s.next()
 			}
+			s.flying.Unlock()
 			close(f.done)
 		}()
+		if start != nil {
+			select {
+			case <-start:
+			case <-s.ctx.Done():
+			}
+		}
 		f.panic = group.Catch(func() { f.err = s.fly(f, o) })
 	})
 	return f

@@ -259,6 +259,62 @@ func TestWhatIsReadAheadIsBounded(t *testing.T) {
 	})
 }
 
+// Where more is to be read ahead than goes at a time, the rest comes after it and is not forgotten, and
+// what is wanted meanwhile does not wait for its turn.
+func TestWhatIsReadAheadTakesTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, 4096)
+		w.raw = true
+		w.commit(2000)
+		w.ship()
+		conns := []*Conn{w.open(), w.open()}
+		for _, c := range conns {
+			begin(t, c)
+		}
+		c := conns[0]
+		held := newGate()
+		w.bucket.set(func() {
+			w.bucket.before = func(ctx context.Context, _ string, _ objstore.Object, _, _ int64) error { return held.wait(ctx) }
+		})
+		var list []uint32
+		for p := uint32(1); p < 2000; p += 20 { // too far apart to come together
+			list = append(list, p)
+		}
+		c.s.ahead(c.current(), list)
+		synctest.Wait()
+		if n := len(held.reached); n != aheadFlights {
+			t.Errorf("%d requests at a time", n)
+		}
+		var wg sync.WaitGroup
+		for _, c := range conns {
+			wg.Go(func() {
+				if _, err := readPage(c, list[len(list)-1]); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+			if n := len(held.reached); n != aheadFlights+1 {
+				t.Errorf("%d requests, one of which somebody waits for", n)
+			}
+		}
+		close(held.open)
+		wg.Wait()
+		synctest.Wait()
+		w.bucket.counted()
+		for _, p := range list {
+			if got, err := readPage(c, p); err != nil || !w.states[1].same(p, got) {
+				t.Errorf("page %d: %v", p, err)
+			}
+		}
+		if n, calls := w.bucket.counted(); n != 0 {
+			t.Errorf("%d requests for pages that were read ahead: %v", n, calls)
+		}
+		for _, c := range conns {
+			c.End()
+		}
+	})
+}
+
 // What nobody waits for any more ends, and begins nothing.
 func TestAnInterruptedConnectionComesToRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -47,7 +47,8 @@ type Source struct {
 	ids     map[objstore.Object]uint32
 	objects map[uint32]objstore.Object // by their ids
 	kept    int                        // how many objects the last forget has left
-	lanes   chan struct{}              // holds a token for each flight ahead
+	lanes   int                        // how many flights ahead are under way that nobody waited for when they went
+	queue   []*flight                  // those that wait for their turn, and some that somebody waits for
 }
 
 // lost is a state of which a file has gone.
@@ -84,7 +85,6 @@ func acquire(o Options) (*Source, error) {
 			again:   map[lost]*Look{},
 			flights: map[pageKey]*flight{},
 			ids:     map[objstore.Object]uint32{}, objects: map[uint32]objstore.Object{},
-			lanes: make(chan struct{}, aheadFlights),
 		}
 		store := o.Store
 		store.OnRequest = func(int64) { s.requests.Add(1) }

@@ -1,5 +1,7 @@
 package replica
 
+import "slices"
+
 // Reading ahead: where pages are read one after the other, those that follow are fetched before they
 // are asked for, more and more of them.
 
@@ -25,6 +27,7 @@ type ahead struct {
 	tree  tree
 	wide  int // how many pages were fetched for lookups that may come
 	list  []uint32
+	page  []byte // of further
 }
 
 // note is told of each page that was read; page is its content if all of it was. Of one that was
@@ -40,6 +43,9 @@ func (a *ahead) note(c *Conn, pgno uint32, page []byte, hit bool) {
 			list = a.tree.siblings(pgno, most-a.wide)
 			a.wide += len(list)
 		}
+		if len(list) == 0 {
+			list = a.further(v)
+		}
 		if len(list) > 0 {
 			c.s.ahead(v, list)
 			return
@@ -52,6 +58,20 @@ func (a *ahead) note(c *Conn, pgno uint32, page []byte, hit bool) {
 		}
 		c.s.ahead(v, a.list)
 	}
+}
+
+// further returns pages of a scan beyond those that the tree has seen, if the page that names them
+// is in memory already.
+func (a *ahead) further(v *View) []uint32 {
+	next := a.tree.onward()
+	if next == 0 {
+		return nil
+	}
+	a.page = slices.Grow(a.page[:0], int(v.PageSize))[:v.PageSize]
+	if at := v.table.at(next); at.file == 0 || !pages.get(pageKey{at.file, next}, 0, a.page) {
+		return nil
+	}
+	return a.tree.foresee(next, a.page)
 }
 
 // line is a run of pages that is being read: the overflow pages of a large row, a table that was

@@ -13,6 +13,10 @@ const (
 	interiorTable = 5
 )
 
+// innerWindow is how many pages that are above others are fetched ahead: each names hundreds, and lies
+// by itself.
+const innerWindow = 8
+
 // parents is how many pages above others are remembered: of two b-trees the ones on the way down, mostly.
 const parents = 6
 
@@ -37,17 +41,45 @@ func (t *tree) note(pgno uint32, page []byte, most int, hit bool) (ahead []uint3
 	above, at := t.find(pgno, hit)
 	window := 0
 	if above != nil {
+		if interior(pgno, page) {
+			most = min(most, innerWindow)
+		}
 		ahead = above.follow(at, most)
 		if at > 0 { // a scan that comes from the page before goes on as fast
 			window = t.window(above.children[at-1])
 		}
 	}
-	head := page
-	if pgno == 1 && len(page) > headEnd {
-		head = page[headEnd:]
+	if t.enter(parent{pgno: pgno, window: window}, page) {
+		if begin := t[0].begin(); len(begin) > 0 {
+			ahead = append(slices.Clip(ahead), begin...)
+		}
 	}
-	if head[0] == interiorTable || head[0] == interiorIndex {
-		t.enter(parent{pgno: pgno, window: window}, page, head)
+	return ahead
+}
+
+// onward returns the page whose children a scan reads after those of the present one, once all of
+// those were fetched or are on their way; 0 if that is not so or it was told of already.
+func (t *tree) onward() uint32 {
+	p := &t[0]
+	if p.window == 0 || p.reached < len(p.children) {
+		return 0
+	}
+	for i := range t {
+		at := slices.Index(t[i].children, p.pgno) + 1
+		if at == 0 || at == len(t[i].children) {
+			continue
+		}
+		if next := t[i].children[at]; t.window(next) == 0 {
+			return next
+		}
+	}
+	return 0
+}
+
+// foresee is told what is in the page that onward named, and returns the first of its children.
+func (t *tree) foresee(pgno uint32, page []byte) (ahead []uint32) {
+	if t.enter(parent{pgno: pgno, window: t[0].window}, page) {
+		ahead = t[0].begin()
 	}
 	return ahead
 }
@@ -79,9 +111,13 @@ func (t *tree) window(pgno uint32) int {
 	return 0
 }
 
-// enter remembers a page in place of what it was before, or of the oldest. Those that lookups come through
-// are kept longer: SQLite has them in memory and does not read them again, while each lookup brings others.
-func (t *tree) enter(p parent, page, head []byte) {
+// enter remembers a page that is above others in place of what it was before, or of the oldest, and
+// reports whether it is one. Those that lookups come through are kept longer: SQLite has them in memory and
+// does not read them again, while each lookup brings others.
+func (t *tree) enter(p parent, page []byte) bool {
+	if !interior(p.pgno, page) {
+		return false
+	}
 	old := parents - 1
 	for old > parents/2 && t[old].lookups > 0 {
 		old--
@@ -89,14 +125,43 @@ func (t *tree) enter(p parent, page, head []byte) {
 	if t[old].lookups > 0 {
 		old = parents - 1
 	}
-	for i := range t {
-		if t[i].pgno == p.pgno {
-			old, p.lookups, p.wide = i, t[i].lookups, t[i].wide
+	for i, was := range t {
+		if was.pgno != p.pgno {
+			continue
+		}
+		old, p.lookups, p.wide = i, was.lookups, was.wide
+		if was.next == 0 { // no more than foreseen
+			p.window, p.reached = max(p.window, was.window), was.reached
 		}
 	}
-	p.children = childrenOf(t[old].children[:0], page, head)
+	p.children = childrenOf(t[old].children[:0], page, header(p.pgno, page))
 	copy(t[1:old+1], t[:old])
 	t[0] = p
+	return true
+}
+
+// header is a page from its b-tree header on.
+func header(pgno uint32, page []byte) []byte {
+	if pgno == 1 && len(page) > headEnd {
+		return page[headEnd:]
+	}
+	return page
+}
+
+// interior reports whether a page is above others.
+func interior(pgno uint32, page []byte) bool {
+	kind := header(pgno, page)[0]
+	return kind == interiorTable || kind == interiorIndex
+}
+
+// begin returns the children to fetch before the first of them is read: none unless a scan comes
+// from the page before.
+func (p *parent) begin() (ahead []uint32) {
+	if p.window == 0 || p.reached > 0 {
+		return nil
+	}
+	p.reached = min(p.window, len(p.children))
+	return p.children[:p.reached]
 }
 
 // follow is told that a child was read.

@@ -39,7 +39,7 @@ func faults() map[string]fault {
 			return nil
 		}},
 		"cut short":    {body: func(_ context.Context, b []byte) io.Reader { return bytes.NewReader(b[:(len(b)+1)/2]) }},
-		"cut off": {body: func(context.Context, []byte) io.Reader { return iotest.ErrReader(io.ErrUnexpectedEOF) }, state: "unreachable", says: "unexpected EOF"},
+		"cut off":      {body: func(context.Context, []byte) io.Reader { return iotest.ErrReader(io.ErrUnexpectedEOF) }, state: "unreachable", says: "unexpected EOF"},
 		"empty":        {body: func(_ context.Context, b []byte) io.Reader { return bytes.NewReader(nil) }, state: "corrupt", says: "ends at byte"},
 		"zeros":        {body: func(_ context.Context, b []byte) io.Reader { return bytes.NewReader(make([]byte, len(b))) }, state: "corrupt", says: "corrupt"},
 		"byte by byte": {body: func(_ context.Context, b []byte) io.Reader { return iotest.OneByteReader(bytes.NewReader(b)) }},

@@ -2,8 +2,11 @@ package systest
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/superfly/ltx"
@@ -155,4 +158,48 @@ func everyTXID(t *testing.T, size, autoVacuum int) {
 		t.Errorf("only %d objects came of the workload", len(states))
 	}
 	p.comesBack()
+}
+
+// TestLitestream_ItsReplicaIsReadWhileItCompacts has Litestream merge, make snapshots and remove every second
+// or so, while connections read its replica in long transactions.
+func TestLitestream_ItsReplicaIsReadWhileItCompacts(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.plain(".open "+p.db, "PRAGMA journal_mode=WAL;").ok(t)
+	w := p.start("writing.py", "vfs=unix")
+	w.expect("ready")
+	config := filepath.Join(tempDir(t), "litestream.yml")
+	text := fmt.Sprintf("dbs:\n  - path: %s\n    monitor-interval: 50ms\n    replica:\n      url: %s\n      sync-interval: 50ms\n"+
+		"snapshot:\n  interval: 1s\n  retention: 2s\nlevels:\n  - interval: 1s\n  - interval: 2s\nl0-retention: 1s\nl0-retention-check-interval: 500ms\n", p.db, p.replica)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := start(t, p.dir, p.env, litestream(t), "replicate", "-config", config)
+	levels := func() string {
+		found, _ := filepath.Glob(filepath.Join(p.objects, "ltx", "*", "*.ltx"))
+		seen := map[string]bool{}
+		for _, f := range found {
+			seen[filepath.Base(filepath.Dir(f))] = true
+		}
+		return fmt.Sprint(slices.Sorted(maps.Keys(seen)))
+	}
+	eventually(t, "litestream has merged", func() bool { return levels() == "[0 1 2 9]" })
+	r := p.start("readers.py", "4", fmt.Sprint(rounds(t, 40)), "cache_size=1MB")
+	done := r.expect("done")
+	for _, line := range r.seen {
+		t.Error(line)
+	}
+	if strings.HasPrefix(done, "0 ") {
+		t.Error("no transaction went well")
+	}
+	t.Logf("%s transactions read, and gone", done)
+	w.finish()
+	eventually(t, "litestream has replicated the last row", func() bool {
+		c := p.shell(".open "+p.replicaURI(""), "SELECT n FROM head;")
+		return c.code == 0 && strings.TrimSpace(c.stdout) == p.query(p.db, "SELECT n FROM head")
+	})
+	l.kill()
+	if got := p.shell(".open "+p.replicaURI(""), "PRAGMA integrity_check;").ok(t).stdout; got != "ok\n" {
+		t.Error(got)
+	}
 }

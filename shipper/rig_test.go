@@ -140,6 +140,13 @@ func (g *rig) write(value byte, pages ...uint32) {
 	g.db.write(set(value, pages...))
 }
 
+// failPins has no snapshot be taken for an error; nil ends that.
+func (g *rig) failPins(err error) {
+	g.db.mu.Lock()
+	defer g.db.mu.Unlock()
+	g.db.pinErr = err
+}
+
 // pins counts the snapshots that were taken, pinned those that are open.
 func (g *rig) pins() int   { return g.locked(&g.db.pins) }
 func (g *rig) pinned() int { return g.locked(&g.db.open) }

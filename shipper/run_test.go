@@ -294,7 +294,7 @@ func TestADrainOfAMalformedDatabaseEndsAtOnce(t *testing.T) {
 		defer s.Close(time.Now())
 		pass(5 * time.Second)
 		g.write(8, 2)
-		g.db.pinErr = ErrMalformed
+		g.failPins(ErrMalformed)
 		began := time.Now()
 		d := s.Drain(began.Add(time.Hour))
 		<-d.Done()
@@ -304,7 +304,7 @@ func TestADrainOfAMalformedDatabaseEndsAtOnce(t *testing.T) {
 		if got := s.Status(); got.State != "failing" || got.Cause == "" {
 			t.Errorf("status %+v", got)
 		}
-		g.db.pinErr = nil
+		g.failPins(nil)
 		pass(time.Minute)
 		g.replicated() // what was mended ships all the same
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"github.com/zeebo/xxh3"
@@ -30,6 +31,8 @@ type disk struct {
 	f     *os.File
 	slots uint64
 	dead  atomic.Bool // it cannot be read or written any more
+
+	taking sync.Mutex // held while a slot is chosen
 }
 
 const (
@@ -151,10 +154,20 @@ func (d *disk) put(store string, o objstore.Object, pgno uint32, page []byte) {
 }
 
 func (d *disk) putPart(key [16]byte, b []byte) {
+	if way, ok := d.take(key, diskSum(key, b)); ok {
+		_ = d.write(b, d.content(way))
+	}
+}
+
+// take gives a slot to a key: one that it has, or that is free, or any. Two of this process do not take the
+// same.
+func (d *disk) take(key [16]byte, sum uint64) (slot uint64, ok bool) {
+	d.taking.Lock()
+	defer d.taking.Unlock()
 	var set [ways * entrySize]byte
 	first := d.set(key)
 	if d.dead.Load() || d.read(set[:], int64(diskHead+first*entrySize)) != nil {
-		return
+		return 0, false
 	}
 	var chance [1]byte
 	_, _ = rand.Read(chance[:])
@@ -170,10 +183,8 @@ func (d *disk) putPart(key [16]byte, b []byte) {
 	}
 	var e [entrySize]byte
 	copy(e[:], key[:])
-	binary.LittleEndian.PutUint64(e[16:], diskSum(key, b))
-	if d.write(b, d.content(first+way)) == nil {
-		_ = d.write(e[:], int64(diskHead+(first+way)*entrySize))
-	}
+	binary.LittleEndian.PutUint64(e[16:], sum)
+	return first + way, d.write(e[:], int64(diskHead+(first+way)*entrySize)) == nil
 }
 
 // read and write give the disk up at the first error: it is a help, and the store has it all.

@@ -128,6 +128,9 @@ func (s *Source) findOnce(ctx context.Context, target history.Target, kin, base 
 			return s.timed(ctx, base)
 		}
 	}
+	if v := s.inUse(h, p.TXID(), kin); v != nil && target != (history.Target{}) {
+		return v, nil
+	}
 	v, err := s.build(ctx, base, p.Files)
 	if err != nil {
 		return nil, err
@@ -138,6 +141,20 @@ func (s *Source) findOnce(ctx context.Context, target history.Target, kin, base 
 	}
 	s.keep(v)
 	return v, nil
+}
+
+// inUse returns a view that somebody reads, if a listing is of its history; nil: there is none, or it
+// lacks what kin does.
+func (s *Source) inUse(h *history.History, txid ltx.TXID, kin *View) *View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.views {
+		v := p.Value()
+		if v != nil && v.TXID == txid && !(kin != nil && v.is(kin) && v.made <= kin.made) && proven(h, v) {
+			return v
+		}
+	}
+	return nil
 }
 
 // timed returns a view that knows its time. Of one that others only began from no header was read.

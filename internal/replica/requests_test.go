@@ -48,6 +48,31 @@ func TestAColdOpenAsksForEachFileOnce(t *testing.T) {
 	}
 }
 
+// Of a state that somebody reads already only the listing is asked for, by which it is known to be
+// the replica's still.
+func TestAStateThatIsReadAlreadyIsShared(t *testing.T) {
+	w := newWorld(t, 1, 512)
+	w.history(20, 50)
+	first := w.open(atTXID(5))
+	w.reads(first, 5)
+	w.bucket.counted()
+	for range 3 {
+		c := w.open(atTXID(5))
+		if n, calls := w.bucket.counted(); n != 1 || calls["list"] != 1 {
+			t.Errorf("%d requests: %v", n, calls)
+		}
+		w.reads(c, 5)
+		if c.current() != first.current() {
+			t.Error("it is another view")
+		}
+		c.Close()
+	}
+	w.bucket.clear()
+	other := w.fresh(w.begin.Add(time.Hour))
+	other.history(20, 50)
+	other.reads(w.open(atTXID(5)), 5)
+}
+
 // Of a large file the end is read, and the header of the last; of a large index all of it.
 func TestALargeFileCostsItsIndex(t *testing.T) {
 	w := newWorld(t, 1, 512)
@@ -366,7 +391,7 @@ func TestACloseEndsWhatIsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, 4096)
 		w.raw = true
-		w.commit(200)
+		w.commit(1000)
 		w.ship()
 		c, err := Open(w.options(), nil)
 		if err != nil {
@@ -394,7 +419,7 @@ func TestACloseEndsWhatIsUnderWay(t *testing.T) {
 		c.Interrupted = stop.Load
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if _, err := readPage(c, 100); !errors.Is(err, ErrInterrupted) {
+			if _, err := readPage(c, 900); !errors.Is(err, ErrInterrupted) {
 				t.Error(err)
 			}
 		})

@@ -218,7 +218,7 @@ func TestReading_ATransactionOverTwoDatabasesNeedsOneOfThemAsMain(t *testing.T) 
 		t.Errorf("stdout %q, stderr %q", r.stdout, r.stderr)
 	}
 	r = p.shell(".open 'file:a.db?vfs=unix'", "ATTACH 'file:b.db?vfs=unix' AS b;", "ATTACH '"+p.replicaURI("")+"' AS r;",
-		"BEGIN;", "INSERT INTO main.x SELECT v FROM r.t;", "INSERT INTO b.x SELECT v FROM r.t;", "COMMIT;",
+		"BEGIN IMMEDIATE;", "INSERT INTO main.x SELECT v FROM r.t;", "INSERT INTO b.x SELECT v FROM r.t;", "COMMIT;",
 		"SELECT count(*) FROM main.x;", "SELECT count(*) FROM b.x;").ok(t)
 	if r.stdout != "6000\n3000\n" || len(r.errors()) != 0 {
 		t.Errorf("stdout %q, stderr %q", r.stdout, r.stderr)

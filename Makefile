@@ -153,7 +153,7 @@ test-race: $(TOOLS)/versitygw $(TOOLS)/litestream
 # The extension and the libraries as users use them.
 test-system: build tools
 	@.ci/need sqlite3:sqlite3 python3:python3 file=/usr/include/sqlite3.h:libsqlite3-dev pkg-config:pkg-config \
-		strace:strace perl=DBD::SQLite:libdbd-sqlite3-perl ruby:ruby-sqlite3 lsof:lsof tclsh:tcl file=/usr/lib/tcltk/$(shell $(CC) -dumpmachine)/sqlite3:libsqlite3-tcl \
+		strace:strace perl=DBD::SQLite:libdbd-sqlite3-perl ruby:ruby-sqlite3 lsof:lsof tclsh:tcl file=/usr/lib/tcltk/sqlite3:libsqlite3-tcl \
 		java:default-jre-headless file=/usr/share/java/sqlite-jdbc.jar:libxerial-sqlite-jdbc-java file=/usr/share/java/sqlline.jar:sqlline
 	$(GO) test -timeout 20m ./internal/systest/... ./internal/bench/... ./internal/crash/... ./internal/soak/...
 

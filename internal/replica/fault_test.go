@@ -30,6 +30,16 @@ func faults() map[string]fault {
 	return map[string]fault{
 		"reset":      {before: func(context.Context) error { return errCut }, state: "unreachable", says: "connection reset"},
 		"black hole": {before: func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }, state: "unreachable", says: "within 15s"},
+		"reset, then nothing": {before: func() func(context.Context) error {
+			tries := 0
+			return func(ctx context.Context) error {
+				if tries++; tries%2 == 1 {
+					return errCut
+				}
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}
+		}(), state: "unreachable", says: "connection reset"},
 		"refused": {before: func(context.Context) error { return fmt.Errorf("%w: no permission", objstore.ErrRefused) },
 			state: "refused", says: "no permission"},
 		"now and then": {before: func(context.Context) error {

@@ -275,6 +275,7 @@ func (s *Source) limited() (context.Context, context.CancelFunc) {
 // get fills b from an object's offset on, and tries until ctx ends where that may help.
 func (s *Source) get(ctx context.Context, o objstore.Object, off int64, b []byte) error {
 	got, empty := 0, 0
+	var last error
 	for try := 0; ; try++ {
 		n, err := s.try(ctx, o, off+int64(got), b[got:])
 		if got += n; got == len(b) {
@@ -295,11 +296,9 @@ func (s *Source) get(ctx context.Context, o objstore.Object, off int64, b []byte
 			return err
 		}
 		if retry.Pause(ctx, min(try, 3)) != nil {
-			if late := context.Cause(ctx); !errors.Is(err, late) {
-				err = fmt.Errorf("%w; %w", err, late)
-			}
-			return err
+			return retry.Cause(ctx, last, err)
 		}
+		last = err
 	}
 }
 

@@ -228,10 +228,15 @@ func (s *Source) replan(ctx context.Context, gone *View) (*View, error) {
 
 // persist makes a request again until ctx ends where that may help.
 func persist(ctx context.Context, f func() error) error {
+	var last error
 	for try := 0; ; try++ {
 		err := f()
-		if err == nil || retry.Permanent(err) || retry.Pause(ctx, min(try, 3)) != nil {
+		if err == nil || retry.Permanent(err) {
 			return err
 		}
+		if retry.Pause(ctx, min(try, 3)) != nil {
+			return retry.Cause(ctx, last, err)
+		}
+		last = err
 	}
 }

@@ -4,6 +4,7 @@ package retry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -28,15 +29,32 @@ func Permanent(err error) bool {
 // Do calls f until it succeeds, its error is permanent, it has failed too often or
 // ctx ends.
 func Do(ctx context.Context, f func() error) error {
+	var last error
 	for try := 0; ; try++ {
 		err := f()
 		if err == nil || Permanent(err) || try == Tries-1 {
 			return err
 		}
 		if Pause(ctx, try) != nil {
-			return err
+			return Cause(ctx, last, err)
 		}
+		last = err
 	}
+}
+
+// Cause is the error of what is not tried again because ctx has ended: with the reason for that, and
+// where that is all that the last try says, with what the one before said.
+func Cause(ctx context.Context, last, err error) error {
+	late := context.Cause(ctx)
+	switch {
+	case late == nil:
+		return err
+	case !errors.Is(err, late):
+		return fmt.Errorf("%w; %w", err, late)
+	case last != nil:
+		return fmt.Errorf("%w; %w", last, late)
+	}
+	return err
 }
 
 // Pause waits before the try that follows one, counted from 0, with jitter.

@@ -2,6 +2,7 @@
 parent has opened: orphan.py orphan, or orphan.py inherited walferry|plain.
 """
 import signal
+import time
 from wf import *
 
 
@@ -12,6 +13,7 @@ def orphan():
     sync(c)
     ours, theirs = os.pipe()
     told, tell = os.pipe()
+    parent = os.getpid()
     if os.fork() == 0:
         signal.alarm(120)
         os.close(theirs)
@@ -19,7 +21,9 @@ def orphan():
         d.execute("INSERT INTO t VALUES('the parent lives')")
         say("living", json.dumps(status(d)))
         os.write(tell, b"x")
-        os.read(ours, 1)  # until the parent has ended
+        os.read(ours, 1)  # until the parent ends, which closes its files one after the other
+        while os.getppid() == parent:
+            time.sleep(0.001)
         d.execute("INSERT INTO t VALUES('the parent has ended')")
         say("orphaned", json.dumps(status(d)))
         say("wait", one(d, "SELECT walferry_wait(walferry_token(), 100)"))

@@ -223,11 +223,11 @@ func TestAPageThatIsNoneIsAnErrorOfItsOwn(t *testing.T) {
 			b := f.end()
 			if large {
 				h := w.header(3, 3)
-				h.Commit = 400
+				h.Commit = 270
 				f := newCraft(t, h)
 				f.raw(5, frame)
 				f.page(9, pages[9])
-				for p := uint32(21); p <= 400; p++ {
+				for p := uint32(21); p <= 270; p++ {
 					f.page(p, w.page())
 				}
 				b = f.end()

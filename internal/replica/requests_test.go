@@ -171,6 +171,9 @@ func TestOnePageIsNotFetchedTwiceAtOnce(t *testing.T) {
 
 // Of a long plan only some files are in memory at a time, however long it is.
 func TestALongPlanTakesLittleMemory(t *testing.T) {
+	if underRace {
+		t.Skip("no goroutine does more here than elsewhere")
+	}
 	w := newWorld(t, 1, 4096)
 	w.raw = true
 	w.commit(28)
@@ -443,6 +446,9 @@ func TestACloseEndsWhatIsUnderWay(t *testing.T) {
 
 // A replica that is followed for long meets objects without end.
 func TestNamesOfObjectsAreForgotten(t *testing.T) {
+	if underRace {
+		t.Skip("no goroutine does more here than elsewhere")
+	}
 	w := newWorld(t, 1, 512)
 	w.history(1, 10)
 	long := w.open()

@@ -40,15 +40,17 @@ extern char **environ;
 ** environment, and an auxiliary vector that is empty, so that the runtime asks
 ** the kernel for it. Its strings are the runtime's for ever. */
 static char **process_block(void) {
-  size_t n = 0;
-  while (environ && environ[n]) n++;
-  char **block = calloc(n + 5, sizeof *block);
-  if (!block || !(block[0] = strdup(program_invocation_name))) {
-    free(block);
-    return 0;
-  }
+  static char *none[] = {0};
+  char **env = environ ? environ : none;
+  size_t n = 0, bytes = strlen(program_invocation_name) + 1;
+  for (; env[n]; n++) bytes += strlen(env[n]) + 1;
+  char **block = calloc(1, (n + 5) * sizeof *block + bytes); /* in one piece, which is there or not */
+  if (!block) return 0;
+  char *at = (char *)(block + n + 5);
+  block[0] = strcpy(at, program_invocation_name);
   for (size_t i = 0; i < n; i++) {
-    if (!(block[2 + i] = strdup(environ[i]))) return 0;
+    at += strlen(at) + 1;
+    block[2 + i] = strcpy(at, env[i]);
   }
   return block;
 }

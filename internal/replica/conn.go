@@ -179,7 +179,7 @@ func (c *Conn) await(done <-chan struct{}) error {
 	}
 }
 
-// ReadAt reads from the state that is read, as from a file; beyond its end are zeros, and n is less than len(b).
+// ReadAt reads from the state that is read, as from a file: n is less than len(b) where that ends.
 func (c *Conn) ReadAt(b []byte, off int64) (n int, err error) {
 	v := c.current()
 	size := int64(v.PageSize)

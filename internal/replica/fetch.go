@@ -59,13 +59,18 @@ type flight struct {
 	data  []byte // the pages, one after the other
 }
 
-// page copies one of a flight's pages to b, from an offset on.
-func (f *flight) page(k pageKey, off int, b []byte) error {
+// result is how a flight that is done has ended. It panics with what the flight panicked with.
+func (f *flight) result() error {
 	if f.panic != nil {
 		panic(f.panic)
 	}
-	if f.err != nil {
-		return f.err
+	return f.err
+}
+
+// page copies one of a flight's pages to b, from an offset on.
+func (f *flight) page(k pageKey, off int, b []byte) error {
+	if err := f.result(); err != nil {
+		return err
 	}
 	for i, w := range f.wants {
 		if w.key == k {
@@ -151,16 +156,46 @@ func follows(run []want, w want) bool {
 	return w.file == last.file && w.off >= end && w.off-end <= gapBytes && w.off+int64(w.size)-first.off <= spanBytes
 }
 
-// carry fetches pages for the file of a hydration alone. done is told of an error.
+// carry brings pages, which lie together in a file, into that of the hydration. Those that are on their way
+// for a reader it takes from there. done is told of an error.
 func (s *Source) carry(v *View, wants []want, lane chan struct{}, done func(error)) {
-	o := s.object(wants[0].file)
+	s.flying.Lock()
+	defer s.flying.Unlock()
+	o := s.objects[wants[0].file]
+	var flights, readers []*flight
+	var theirs []want // of readers, one each
+	for len(wants) > 0 {
+		n := 1
+		if f := s.flights[wants[0].key]; f != nil {
+			f.release()
+			readers, theirs = append(readers, f), append(theirs, wants[0])
+		} else {
+			for n < len(wants) && s.flights[wants[n].key] == nil && follows(wants[:n], wants[n]) {
+				n++
+			}
+			flights = append(flights, s.begin(v, &flight{wants: wants[:n:n], file: s.hydrate}))
+		}
+		wants = wants[n:]
+	}
 	s.work.Go(func() {
-		err := guarded(func() error {
-			f := &flight{wants: wants, size: int(v.PageSize), file: s.hydrate}
-			return s.fly(f, o)
-		})
-		if err != nil {
-			done(err)
+		for _, f := range flights {
+			<-f.done
+			if err := guarded(f.result); err != nil {
+				done(err)
+			}
+		}
+		page := make([]byte, v.PageSize)
+		for i, f := range readers {
+			<-f.done
+			err := guarded(func() error {
+				if err := f.page(theirs[i].key, 0, page); err != nil {
+					return err
+				}
+				return s.hydrate.put(o, theirs[i].key.pgno, page)
+			})
+			if err != nil {
+				done(err)
+			}
 		}
 		<-lane
 	})

@@ -28,7 +28,6 @@ import (
 //
 // All numbers are little-endian.
 type hydration struct {
-	path  string
 	s     *Source
 	pages *os.File
 	index *os.File
@@ -54,7 +53,7 @@ const (
 )
 
 func openHydration(path string, s *Source) (h *hydration, err error) {
-	h = &hydration{path: path, s: s}
+	h = &hydration{s: s}
 	if h.pages, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600); err == nil {
 		h.index, err = os.OpenFile(path+hydrationSuffix, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	}

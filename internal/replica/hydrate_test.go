@@ -1,13 +1,18 @@
 package replica
 
 import (
+	"context"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/superfly/ltx"
+
+	"github.com/walferry/walferry/internal/objstore"
 )
 
 func hydrating(path string) func(*Options) { return func(o *Options) { o.Hydrate = path } }
@@ -198,5 +203,113 @@ func TestHydrate_TheFileItBeganWithMayBeTheOnlyOne(t *testing.T) {
 			t.Errorf("process %d: the next one is to begin with %+v, %v", process, o, ok)
 		}
 		c.Close()
+	}
+}
+
+// What fills the file and who reads at the same time ask for no byte of a page twice at once.
+func TestHydrate_APageThatIsOnItsWayIsNotFetchedTwice(t *testing.T) {
+	for name, readFirst := range map[string]bool{"the reader comes first": true, "the file is filled first": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 6, 4096)
+				w.raw = true
+				w.commit(200)
+				w.ship()
+				held := newGate()
+				type span struct{ from, to int64 }
+				var mu sync.Mutex
+				var asked []span
+				w.bucket.set(func() {
+					w.bucket.before = func(ctx context.Context, call string, o objstore.Object, off, n int64) error {
+						if call != "open" || n > 300<<10 || off < ltx.HeaderSize || off+n > o.Size-8<<10 {
+							return nil // the begin and the end, for the index
+						}
+						mu.Lock()
+						for _, s := range asked {
+							if off < s.to && s.from < off+n {
+								t.Errorf("bytes %d to %d are asked for while %d to %d are on their way", off, off+n, s.from, s.to)
+							}
+						}
+						asked = append(asked, span{off, off + n})
+						mu.Unlock()
+						return held.wait(ctx)
+					}
+				})
+				path := filepath.Join(t.TempDir(), "local")
+				if readFirst {
+					plain := w.open()
+					begin(t, plain)
+					// Of one Source: what fills begins while a page is on its way.
+					plain.s.hydrate = mustHydrate(t, path, plain.s)
+					var wg sync.WaitGroup
+					wg.Go(func() { w.sees(plain, 77) })
+					synctest.Wait()
+					plain.s.hydrate.follow(plain.current())
+					synctest.Wait()
+					close(held.open)
+					wg.Wait()
+					filled(t, plain)
+				} else {
+					c := w.open(hydrating(path))
+					begin(t, c)
+					synctest.Wait() // all that fills is on its way
+					var wg sync.WaitGroup
+					wg.Go(func() { w.sees(c, 10) })
+					synctest.Wait()
+					close(held.open)
+					wg.Wait()
+					filled(t, c)
+					w.holds(c, 1)
+				}
+				if len(asked) < 2 {
+					t.Errorf("%d requests: nothing was tried", len(asked))
+				}
+			})
+		})
+	}
+}
+
+func mustHydrate(t *testing.T, path string, s *Source) *hydration {
+	t.Helper()
+	h, err := openHydration(path, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// sees reads one page, and compares it. For any goroutine.
+func (w *world) sees(c *Conn, pgno uint32) {
+	if got, err := readPage(c, pgno); err != nil || !w.states[c.TXID()].same(pgno, got) {
+		w.t.Errorf("page %d: %v", pgno, err)
+	}
+}
+
+// An open that fails leaves no descriptor.
+func TestHydrate_AFileThatIsRefusedCostsNoDescriptor(t *testing.T) {
+	w := newWorld(t, 7, 4096)
+	w.history(1, 3)
+	path := filepath.Join(t.TempDir(), "precious")
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := w.options()
+	o.Hydrate, o.CacheDir, o.CacheDirSize = path, t.TempDir(), 1<<20
+	descriptors := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	before := descriptors()
+	for range 50 {
+		if c, err := Open(o, nil); err == nil {
+			c.Close()
+			t.Fatal("it was opened")
+		}
+	}
+	if after := descriptors(); after >= before+50 {
+		t.Errorf("%d descriptors, and %d before", after, before)
 	}
 }

@@ -102,6 +102,7 @@ func acquire(o Options) (*Source, error) {
 		}
 		if o.Hydrate != "" {
 			if s.hydrate, err = openHydration(o.Hydrate, s); err != nil {
+				s.closeFiles()
 				return nil, err
 			}
 		}
@@ -122,6 +123,10 @@ func (s *Source) release() {
 	s.cancel()
 	s.work.Wait()
 	objstore.CloseIdle(s.store)
+	s.closeFiles()
+}
+
+func (s *Source) closeFiles() {
 	if s.disk != nil {
 		s.disk.close()
 	}

@@ -54,9 +54,10 @@ type flight struct {
 	start chan struct{} // closed, and nil, once it may go
 
 	done  chan struct{}
-	err   error // these three are valid once done is closed
+	err   error // these four are valid once done is closed
 	panic *group.Panic
 	data  []byte // the pages, one after the other
+	full  error  // why file has not taken them, which is nothing to who reads
 }
 
 // result is how a flight that is done has ended. It panics with what the flight panicked with.
@@ -180,7 +181,7 @@ func (s *Source) carry(v *View, wants []want, lane chan struct{}, done func(erro
 	s.work.Go(func() {
 		for _, f := range flights {
 			<-f.done
-			if err := guarded(f.result); err != nil {
+			if err := cmp.Or(guarded(f.result), f.full); err != nil {
 				done(err)
 			}
 		}
@@ -273,8 +274,8 @@ func (s *Source) fly(f *flight, o objstore.Object) error {
 	for i, w := range f.wants {
 		if f.file == nil {
 			pages.put(w.key, page(i))
-		} else if err := f.file.put(o, w.key.pgno, page(i)); err != nil {
-			return err
+		} else if f.full == nil {
+			f.full = f.file.put(o, w.key.pgno, page(i))
 		}
 	}
 	return nil

@@ -313,3 +313,41 @@ func TestHydrate_AFileThatIsRefusedCostsNoDescriptor(t *testing.T) {
 		t.Errorf("%d descriptors, and %d before", after, before)
 	}
 }
+
+// A file that cannot be written to is told in the status, and is nothing to who reads.
+func TestHydrate_AFullDiskIsNoErrorOfReaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 8, 4096)
+		w.raw = true
+		w.commit(200)
+		w.ship()
+		c := w.open()
+		begin(t, c)
+		held := newGate()
+		w.bucket.set(func() {
+			w.bucket.before = func(ctx context.Context, _ string, _ objstore.Object, _, _ int64) error { return held.wait(ctx) }
+		})
+		path := filepath.Join(t.TempDir(), "local")
+		h := mustHydrate(t, path, c.s)
+		var err error
+		h.pages.Close()
+		if h.pages, err = os.Open(path); err != nil {
+			t.Fatal(err)
+		}
+		c.s.hydrate = h
+		h.follow(c.current())
+		synctest.Wait() // all that fills is on its way
+		var wg sync.WaitGroup
+		for _, p := range []uint32{1, 60, 200} {
+			wg.Go(func() { w.sees(c, p) })
+		}
+		synctest.Wait()
+		close(held.open)
+		wg.Wait()
+		synctest.Wait()
+		w.holds(c, 1)
+		if st := c.Status(); st.HydrateError == "" || st.State != "reading" {
+			t.Errorf("status %+v", st)
+		}
+	})
+}

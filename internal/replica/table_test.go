@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"unsafe"
 )
 
 func TestATableTellsWhatWasSetAndItsOriginsStayAsTheyWere(t *testing.T) {
@@ -116,5 +117,21 @@ func TestATableSharesWhatDoesNotChange(t *testing.T) {
 	}
 	if own != 1 {
 		t.Errorf("%d chunks are its own", own)
+	}
+}
+
+// What a page of the index takes is what lets a database of 100 GB be opened.
+func TestAPageOfTheIndexTakesTwelveBytes(t *testing.T) {
+	if n := float64(unsafe.Sizeof(chunk{})) / chunkPages; n > 12 {
+		t.Errorf("%v bytes", n)
+	}
+	const pages = 10 * chunkPages
+	e := new(table).edit()
+	for p := uint32(1); p <= pages; p++ {
+		e.set(p, place{1, int64(p) * 100, 100})
+	}
+	v, _ := e.end(pages, 0)
+	if n := len(v.chunks); n != 10 {
+		t.Errorf("%d chunks for %d pages", n, pages)
 	}
 }

@@ -141,14 +141,8 @@ func header(o objstore.Object, open ltxfile.Opener) (h ltx.Header, raw []byte, e
 	if _, err := io.ReadFull(r, raw); err != nil {
 		return h, nil, err
 	}
-	if err := h.UnmarshalBinary(raw); err != nil {
+	if h, err = objstore.ParseHeader(o, raw); err != nil {
 		return h, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	if err := h.Validate(); err != nil {
-		return h, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	if h.MinTXID != o.Min || h.MaxTXID != o.Max {
-		return h, nil, fmt.Errorf("%w: its header says that it is %s", ErrCorrupt, ltx.FormatFilename(h.MinTXID, h.MaxTXID))
 	}
 	return h, raw, nil
 }

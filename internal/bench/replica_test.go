@@ -20,7 +20,7 @@ func readerOfFile(t *testing.T, ids []int64) *reader {
 	b := quickBench(t, "none")
 	b.ctx = context.Background() // the test's own ends before its cleanups
 	if _, err := os.Stat(b.Python); err != nil {
-		t.Skipf("needs %s", b.Python)
+		t.Fatalf("%s is missing: run make bench once, which installs it", b.Python)
 	}
 	db := filepath.Join(t.TempDir(), "app.db")
 	if err := makeDatabase(db, 1e6); err != nil {

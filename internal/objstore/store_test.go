@@ -36,6 +36,11 @@ func each(t *testing.T, f func(t *testing.T, p place)) {
 		s := open(t, "file://"+dir, objstore.Options{OnRequest: func(int64) { n.Add(1) }})
 		f(t, place{s, func(l int) string { return filepath.Join(dir, "ltx", fmt.Sprint(l)) }, n})
 	})
+	inS3(t, f)
+}
+
+// inS3 runs it against a bucket alone.
+func inS3(t *testing.T, f func(t *testing.T, p place)) {
 	t.Run("s3", func(t *testing.T) {
 		srv := s3test.Start(t)
 		srv.Env(t)
